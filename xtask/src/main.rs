@@ -1,0 +1,54 @@
+//! Weft's automation: `cargo xtask <command>`, one module per command.
+//!
+//! It compiles with nothing but the Rust toolchain; whatever else a command needs, `setup` installs.
+//! Progress goes to stderr, so that stdout carries only what a command is asked to print.
+
+mod apt;
+mod build;
+mod check;
+mod demo;
+mod exec;
+mod setup;
+mod test;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Weft's automation.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install every prerequisite that is missing (needs root for Debian packages).
+    Setup,
+    /// Build the release binaries.
+    Build(build::Args),
+    /// Run the mesh on two nodes with real applications and print what it did.
+    Demo(demo::Args),
+    /// Run the unit, lab and integration tests (needs root).
+    Test(test::Args),
+    /// Format, lints, licences, sources and documentation.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup => setup::run(&setup::Needs::everything()),
+        Command::Build(args) => build::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Check => check::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `cargo xtask setup`: brings every prerequisite that is missing, at a pinned version, and changes
+//! nothing on a machine that has them all.
+
+use crate::apt;
+use crate::exec::{cargo, command, output, run as run_command, step};
+use anyhow::Result;
+use std::path::Path;
+
+const LLVM: &str = "/usr/lib/llvm-22";
+const BPF_LINKER: &str = "0.13.0";
+const CARGO_DENY: &str = "0.20.2";
+
+/// What it takes to build the programs.
+const BUILD_PACKAGES: &[&str] = &[
+    "g++",
+    "libpolly-22-dev",
+    "libzstd-dev",
+    "llvm-22-dev",
+    "zlib1g-dev",
+];
+/// What it takes to run the lab: the network tools and the applications.
+const LAB_PACKAGES: &[&str] = &[
+    "bpftool",
+    "curl",
+    "iproute2",
+    "nginx",
+    "postgresql",
+    "postgresql-client",
+    "procps",
+    "redis-server",
+    "redis-tools",
+    "tcpdump",
+    "util-linux",
+];
+
+/// Which prerequisites a command needs.
+pub(crate) struct Needs {
+    lab: bool,
+    lints: bool,
+}
+
+impl Needs {
+    /// For developers: all of them.
+    pub(crate) const fn everything() -> Self {
+        Self {
+            lab: true,
+            lints: true,
+        }
+    }
+
+    /// To build the programs and run them in the lab.
+    pub(crate) const fn lab() -> Self {
+        Self {
+            lab: true,
+            lints: false,
+        }
+    }
+
+    /// To build the programs.
+    pub(crate) const fn build() -> Self {
+        Self {
+            lab: false,
+            lints: false,
+        }
+    }
+
+    /// To check the sources.
+    pub(crate) const fn lints() -> Self {
+        Self {
+            lab: false,
+            lints: true,
+        }
+    }
+}
+
+/// Installs what is missing of `needs`, as one step with its duration.
+pub(crate) fn run(needs: &Needs) -> Result<()> {
+    step("setup", || install(needs))
+}
+
+fn install(needs: &Needs) -> Result<()> {
+    packages(needs)?;
+    components()?;
+    cargo_tool("bpf-linker", BPF_LINKER, |install| {
+        let path = std::env::var("PATH").unwrap_or_default();
+        install.args(["--no-default-features", "--features", "llvm-22"]);
+        install
+            .env("PATH", format!("{LLVM}/bin:{path}"))
+            .env("LLVM_PREFIX", LLVM);
+    })?;
+    if needs.lints {
+        cargo_tool("cargo-deny", CARGO_DENY, |_| {})?;
+    }
+    Ok(())
+}
+
+fn packages(needs: &Needs) -> Result<()> {
+    let mut wanted = Vec::new();
+    // A linker that is there was linked against its LLVM: its headers are needed to build it only.
+    if !has_tool("bpf-linker", BPF_LINKER) || !Path::new(LLVM).exists() {
+        wanted.extend(BUILD_PACKAGES);
+    }
+    if needs.lab {
+        wanted.extend(LAB_PACKAGES);
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let missing = apt::missing(&wanted)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    step(
+        &format!("install Debian packages: {}", missing.join(" ")),
+        || apt::install(&missing),
+    )
+}
+
+fn components() -> Result<()> {
+    let Some(list) = output(command("rustup", &["component", "list", "--installed"])) else {
+        anyhow::bail!("`rustup component list` does not run; install rustup (https://rustup.rs)");
+    };
+    for component in ["rust-src", "clippy", "rustfmt"] {
+        if list.lines().any(|line| line.starts_with(component)) {
+            continue;
+        }
+        step(&format!("add the Rust component {component}"), || {
+            run(
+                command("rustup", &["component", "add", component]),
+                "is the network reachable?",
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn cargo_tool(
+    name: &str,
+    version: &str,
+    adjust: impl FnOnce(&mut std::process::Command),
+) -> Result<()> {
+    if has_tool(name, version) {
+        return Ok(());
+    }
+    step(&format!("install {name} {version}"), || {
+        let mut install = cargo(&["install", "--quiet", name, "--version", version, "--locked"]);
+        adjust(&mut install);
+        run(
+            install,
+            "read cargo's message above; it downloads from crates.io",
+        )
+    })
+}
+
+fn has_tool(name: &str, version: &str) -> bool {
+    output(command(name, &["--version"])).is_some_and(|text| text.trim().ends_with(version))
+}
