@@ -125,7 +125,7 @@ fn components() -> Result<()> {
             continue;
         }
         step(&format!("add the Rust component {component}"), || {
-            run(
+            run_command(
                 command("rustup", &["component", "add", component]),
                 "is the network reachable?",
             )
@@ -145,7 +145,7 @@ fn cargo_tool(
     step(&format!("install {name} {version}"), || {
         let mut install = cargo(&["install", "--quiet", name, "--version", version, "--locked"]);
         adjust(&mut install);
-        run(
+        run_command(
             install,
             "read cargo's message above; it downloads from crates.io",
         )
