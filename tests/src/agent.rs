@@ -1,0 +1,244 @@
+//! A mesh-node agent in the lab: on its node's network, in a cgroup of its own.
+
+use crate::access_log::AccessLog;
+use crate::controller::Controller;
+use crate::process::Process;
+use crate::shell;
+use crate::tokens::{Claims, Issuer};
+use crate::topology::{Lab, Node, Pod};
+use crate::{http, programs, wait};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15020);
+const READY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15021);
+const ENROL_LIMIT: Duration = Duration::from_secs(30);
+
+/// How to break the agents on purpose, to see that the checks notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sabotage {
+    /// The tunnel sends in clear.
+    Plaintext,
+    /// Policy always permits.
+    AllowAll,
+}
+
+/// The agent's process and its files.
+#[derive(Debug)]
+pub struct Agent {
+    process: Option<Process>,
+    node: Node,
+    binary: PathBuf,
+    argv: Vec<String>,
+    run_dir: PathBuf,
+    bpffs: PathBuf,
+    log: PathBuf,
+    access_log: AccessLog,
+}
+
+impl Agent {
+    /// Starts the agent of this node; it is ready when this returns.
+    pub fn start(
+        lab: &Lab,
+        node: &Node,
+        controller: &Controller,
+        issuer: &Issuer,
+        sabotage: Option<Sabotage>,
+    ) -> Result<Self> {
+        let token = node.dir.join("token");
+        fs::write(&token, issuer.token(&Claims::agent(&node.name))?)?;
+        let run_dir = node.dir.join("run");
+        fs::create_dir_all(&run_dir)?;
+        let bpffs = lab.bpffs().join(&node.name);
+        let access_log = node.dir.join("access.log");
+        let binary = match sabotage {
+            Some(_) => programs::sabotage_binary("mesh-node")?,
+            None => programs::binary("mesh-node")?,
+        };
+        let show = |path: &Path| path.to_string_lossy().into_owned();
+        let options = [
+            ("node-name", node.name.clone()),
+            ("cluster-id", "Kubernetes".into()),
+            ("trust-domain", "cluster.local".into()),
+            ("controller", format!("https://{}", controller.address())),
+            ("controller-ca", show(&controller.root_certificate())),
+            ("token-file", show(&token)),
+            ("cgroup", show(&node.cgroup)),
+            ("bpffs", show(&bpffs)),
+            ("run-dir", show(&run_dir)),
+            ("node-address", node.v4.to_string()),
+            ("node-address", node.v6.to_string()),
+            ("admin-addr", ADMIN.to_string()),
+            ("access-log", show(&access_log)),
+        ];
+        let mut argv = Vec::new();
+        if let Some(sabotage) = sabotage {
+            let kind = match sabotage {
+                Sabotage::Plaintext => "plaintext",
+                Sabotage::AllowAll => "allow-all",
+            };
+            argv.extend(["env".to_owned(), format!("WEFT_SABOTAGE={kind}")]);
+        }
+        argv.extend([show(&binary), "run".to_owned()]);
+        argv.extend(
+            options
+                .into_iter()
+                .flat_map(|(key, value)| [format!("--{key}"), value]),
+        );
+        let mut agent = Self {
+            process: None,
+            node: node.clone(),
+            binary,
+            argv,
+            run_dir,
+            bpffs,
+            log: node.dir.join("agent.log"),
+            access_log: AccessLog::new(&access_log),
+        };
+        agent.restart()?;
+        Ok(agent)
+    }
+
+    /// Starts it again after `kill` or `stop`; it is ready when this returns.
+    pub fn restart(&mut self) -> Result<()> {
+        let argv: Vec<&str> = self.argv.iter().map(String::as_str).collect();
+        let mut process = self.node.agent.start(&argv, &self.log)?;
+        let netns = self.node.host.netns().to_owned();
+        process.ready(
+            &format!("the agent of {} to be ready", self.node.name),
+            wait::DEADLINE,
+            |_| Ok(http::get(&netns, READY, "/healthz/ready").is_ok_and(|page| page.status == 200)),
+        )?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Kills it (SIGKILL).
+    pub fn kill(&mut self) -> Result<()> {
+        self.process
+            .take()
+            .context("the agent does not run")?
+            .kill()?;
+        Ok(())
+    }
+
+    /// Asks it to drain and end.
+    pub fn stop(&mut self, deadline: Duration) -> Result<()> {
+        self.process
+            .take()
+            .context("the agent does not run")?
+            .stop(deadline)?;
+        Ok(())
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// The node that it serves.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Puts a pod into the mesh: its connections are captured when this returns.
+    pub fn enroll(&self, pod: &Pod) -> Result<()> {
+        let netns = pod.place.netns().to_string_lossy().into_owned();
+        self.command("enroll", pod, &["--netns", &netns])
+    }
+
+    /// Takes a pod out of the mesh.
+    pub fn unenroll(&self, pod: &Pod) -> Result<()> {
+        self.command("unenroll", pod, &[])
+    }
+
+    /// The pods that it serves, as `mesh-node list` prints them.
+    pub fn list(&self) -> Result<Value> {
+        let run_dir = self.run_dir.to_string_lossy();
+        let binary = self.binary.to_string_lossy();
+        let output = self
+            .node
+            .host
+            .run(&[&binary, "list", "--run-dir", &run_dir], ENROL_LIMIT)?;
+        ensure!(output.success(), "mesh-node list: {}", output.summary());
+        Ok(serde_json::from_str(&output.stdout)?)
+    }
+
+    /// Removes its programs from the kernel. The agent must not run.
+    pub fn uninstall(&self) -> Result<()> {
+        let bpffs = self.bpffs.to_string_lossy();
+        let binary = self.binary.to_string_lossy();
+        let output = self
+            .node
+            .host
+            .run(&[&binary, "uninstall", "--bpffs", &bpffs], ENROL_LIMIT)?;
+        ensure!(
+            output.success(),
+            "mesh-node uninstall: {}",
+            output.summary()
+        );
+        Ok(())
+    }
+
+    /// Its access log.
+    pub fn access_log(&self) -> &AccessLog {
+        &self.access_log
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> Result<String> {
+        http::get_ok(self.node.host.netns(), METRICS, "/metrics")
+    }
+
+    /// What it knows.
+    pub fn config_dump(&self) -> Result<String> {
+        http::get_ok(self.node.host.netns(), ADMIN, "/config_dump")
+    }
+
+    /// Waits until it knows, or no longer knows, something of this name.
+    pub fn wait_for(&self, name: &str, known: bool) -> Result<()> {
+        let what = format!(
+            "the agent of {} to {} {name}",
+            self.node.name,
+            if known { "know" } else { "forget" }
+        );
+        wait::until_true(&what, wait::DEADLINE, || {
+            Ok(self.config_dump()?.contains(name) == known)
+        })
+    }
+
+    /// What it has printed.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn command(&self, verb: &str, pod: &Pod, rest: &[&str]) -> Result<()> {
+        let run_dir = self.run_dir.to_string_lossy();
+        let binary = self.binary.to_string_lossy();
+        let mut argv = vec![
+            &*binary,
+            verb,
+            "--run-dir",
+            &run_dir,
+            "--namespace",
+            &pod.namespace,
+            "--name",
+            &pod.name,
+        ];
+        argv.extend(rest);
+        let mut command = self.node.host.command(&argv);
+        let output = shell::capture(&mut command, b"", ENROL_LIMIT)?;
+        ensure!(
+            output.success(),
+            "mesh-node {verb} {}: {}",
+            pod.key(),
+            output.summary()
+        );
+        Ok(())
+    }
+}

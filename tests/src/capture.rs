@@ -1,0 +1,126 @@
+//! Packet capture on a node's link. It is proven live before it is used, and before each look a marker
+//! packet is sent and waited for: what was on the link before it is then in the file.
+
+use crate::netns;
+use crate::pcap::Trace;
+use crate::process::Process;
+use crate::topology::{Lab, Node, Pod, WIRE};
+use crate::wait;
+use anyhow::{Context as _, Result};
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const DISCARD: u16 = 9;
+
+/// A running capture.
+#[derive(Debug)]
+pub struct Capture {
+    process: Process,
+    file: PathBuf,
+    netns: PathBuf,
+    beyond: IpAddr,
+    marks: u32,
+}
+
+impl Capture {
+    /// Captures the wire between node 1 and node 2.
+    pub fn wire(lab: &Lab) -> Result<Self> {
+        let beyond = lab.node(2)?.v4.into();
+        Self::start(lab.node(1)?, WIRE, beyond)
+    }
+
+    /// Captures the link of a pod, as its node sees it.
+    pub fn pod(lab: &Lab, pod: &Pod) -> Result<Self> {
+        Self::start(lab.node(pod.node)?, &pod.link, pod.v4.into())
+    }
+
+    /// `beyond` is an address that the node reaches over the link.
+    fn start(node: &Node, link: &str, beyond: IpAddr) -> Result<Self> {
+        let file = node.dir.join(format!("{link}.pcap"));
+        let path = file.to_string_lossy().into_owned();
+        let argv = [
+            "tcpdump",
+            "-i",
+            link,
+            "-n",
+            "-p",
+            "-s",
+            "0",
+            "-B",
+            "65536",
+            "-U",
+            "-Z",
+            "root",
+            "--immediate-mode",
+            "-w",
+            &path,
+        ];
+        let mut process = node
+            .host
+            .start(&argv, &node.dir.join(format!("{link}.tcpdump.log")))?;
+        process.ready("tcpdump's \"listening on\"", wait::DEADLINE, |log| {
+            Ok(log.contains("listening on"))
+        })?;
+        let netns = node.host.netns().to_owned();
+        let mut capture = Self {
+            process,
+            file,
+            netns,
+            beyond,
+            marks: 0,
+        };
+        capture
+            .flush()
+            .context("the capture does not see the link")?;
+        Ok(capture)
+    }
+
+    /// Everything captured so far, up to this call.
+    pub fn trace(&mut self) -> Result<Trace> {
+        self.flush()?;
+        Trace::parse(&fs::read(&self.file)?)
+    }
+
+    /// Stops the capture and returns all of it.
+    pub fn stop(mut self) -> Result<Trace> {
+        self.flush()?;
+        self.process.stop(wait::DEADLINE)?;
+        Trace::parse(&fs::read(&self.file)?)
+    }
+
+    /// Sends a marker over the link and waits until the file has it.
+    fn flush(&mut self) -> Result<()> {
+        self.marks += 1;
+        let marker = format!("weft-capture-marker-{}-{}", std::process::id(), self.marks);
+        let target = SocketAddr::new(self.beyond, DISCARD);
+        let send = || -> Result<()> {
+            let sent = netns::within(&self.netns, || {
+                UdpSocket::bind("0.0.0.0:0")?.send_to(marker.as_bytes(), target)
+            })?;
+            sent.map(|_| ())
+                .with_context(|| format!("cannot send a marker to {target}"))
+        };
+        send()?;
+        let mut sent = Instant::now();
+        wait::until_true(
+            "the capture to show the marker",
+            Duration::from_secs(10),
+            || {
+                let file = fs::read(&self.file)?;
+                if file
+                    .windows(marker.len())
+                    .any(|window| window == marker.as_bytes())
+                {
+                    return Ok(true);
+                }
+                if sent.elapsed() > Duration::from_millis(500) {
+                    send()?;
+                    sent = Instant::now();
+                }
+                Ok(false)
+            },
+        )
+    }
+}

@@ -1,0 +1,1 @@
+//! The demo: the mesh at work on real applications, and the evidence.

@@ -1,0 +1,120 @@
+//! The whole mesh in one lab: a controller, an agent on each node, and pods that come and go.
+
+use crate::agent::{Agent, Sabotage};
+use crate::config::Config;
+use crate::controller::Controller;
+use crate::tokens::Issuer;
+use crate::topology::{Lab, Pod};
+use anyhow::{Context as _, Result};
+
+/// A pod to be added.
+#[derive(Clone, Copy, Debug)]
+pub struct PodSpec<'a> {
+    /// The number of its node, from 1.
+    pub node: u8,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its service account.
+    pub account: &'a str,
+    /// Its label `app`.
+    pub app: &'a str,
+    /// Further labels.
+    pub labels: &'a [(&'a str, &'a str)],
+}
+
+/// A lab with the mesh in it. What is declared first is dropped first: the lab, which ends every
+/// process, goes last.
+pub struct Mesh {
+    /// The agents; that of node N is at N - 1.
+    pub agents: Vec<Agent>,
+    /// The controller.
+    pub controller: Controller,
+    /// What the controller reads.
+    pub config: Config,
+    /// The issuer of the agents' tokens.
+    pub issuer: Issuer,
+    /// The nodes and pods.
+    pub lab: Lab,
+}
+
+impl Mesh {
+    /// Starts a controller and one agent a node.
+    pub fn start(nodes: u8, sabotage: Option<Sabotage>) -> Result<Self> {
+        let lab = Lab::new(nodes)?;
+        let config = Config::new(lab.dir())?;
+        config.namespace("weft-system", false)?;
+        config.service_account("weft-system", "weft-node")?;
+        for node in lab.nodes() {
+            config.node(node)?;
+        }
+        let issuer = Issuer::new("https://lab.weft.example")?;
+        let controller = Controller::start(&lab, &config, &issuer)?;
+        let agents = lab.nodes().iter();
+        let agents = agents
+            .map(|node| Agent::start(&lab, node, &controller, &issuer, sabotage))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            agents,
+            controller,
+            config,
+            issuer,
+            lab,
+        })
+    }
+
+    /// The agent of this node.
+    pub fn agent(&self, node: u8) -> Result<&Agent> {
+        self.agents
+            .get(usize::from(node).wrapping_sub(1))
+            .context("no such node")
+    }
+
+    /// The agent of this node, to be killed or restarted.
+    pub fn agent_mut(&mut self, node: u8) -> Result<&mut Agent> {
+        self.agents
+            .get_mut(usize::from(node).wrapping_sub(1))
+            .context("no such node")
+    }
+
+    /// Adds a pod and tells the controller; every agent knows it when this returns.
+    pub fn add_pod(&mut self, spec: &PodSpec<'_>) -> Result<Pod> {
+        let pod = self.lab.add_pod(spec.node, spec.namespace, spec.name)?;
+        self.config.service_account(spec.namespace, spec.account)?;
+        self.describe(&pod, spec)?;
+        for agent in &self.agents {
+            agent.wait_for(&pod.v4.to_string(), true)?;
+        }
+        Ok(pod)
+    }
+
+    /// Adds a pod and puts it into the mesh.
+    pub fn add_enrolled(&mut self, spec: &PodSpec<'_>) -> Result<Pod> {
+        let pod = self.add_pod(spec)?;
+        self.agent(pod.node)?.enroll(&pod)?;
+        Ok(pod)
+    }
+
+    /// Tells the controller about a pod, again or anew.
+    pub fn describe(&self, pod: &Pod, spec: &PodSpec<'_>) -> Result<()> {
+        self.config.pod(self.lab.node(pod.node)?, pod, spec)
+    }
+
+    /// Writes an `AuthorizationPolicy` and waits until every agent has it. A change of a policy needs
+    /// a new name: that is how its arrival is seen.
+    pub fn add_policy(&self, namespace: &str, name: &str, spec: &str) -> Result<()> {
+        self.config.policy(namespace, name, spec)?;
+        self.agents
+            .iter()
+            .try_for_each(|agent| agent.wait_for(name, true))
+    }
+
+    /// Removes an `AuthorizationPolicy` and waits until no agent has it.
+    pub fn remove_policy(&self, namespace: &str, name: &str) -> Result<()> {
+        self.config.remove_policy(namespace, name)?;
+        self.agents
+            .iter()
+            .try_for_each(|agent| agent.wait_for(name, false))
+    }
+}

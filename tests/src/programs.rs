@@ -1,0 +1,45 @@
+//! Where the mesh's programs are: `WEFT_BIN_DIR`, or beside the program that runs.
+
+use anyhow::{Context as _, Result, ensure};
+use std::path::PathBuf;
+
+/// The release binary of this name.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    find("WEFT_BIN_DIR", beside()?, name, "cargo xtask build")
+}
+
+/// The binary of this name that was built with the `sabotage` feature.
+pub fn sabotage_binary(name: &str) -> Result<PathBuf> {
+    let beside = beside()?.join("../sabotage/release");
+    find(
+        "WEFT_SABOTAGE_BIN_DIR",
+        beside,
+        name,
+        "cargo xtask build --sabotage",
+    )
+}
+
+fn find(variable: &str, fallback: PathBuf, name: &str, build: &str) -> Result<PathBuf> {
+    let dir = std::env::var_os(variable).map_or(fallback, PathBuf::from);
+    let path = dir.join(name);
+    ensure!(
+        path.is_file(),
+        "there is no {name} in {}: run `{build}`, or set {variable}",
+        dir.display()
+    );
+    Ok(path.canonicalize()?)
+}
+
+/// The directory of this program; tests are one level below.
+fn beside() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let dir = program
+        .parent()
+        .context("this program is in no directory")?;
+    let tests = dir.file_name().is_some_and(|name| name == "deps");
+    Ok(if tests {
+        dir.join("..")
+    } else {
+        dir.to_owned()
+    })
+}
