@@ -1,0 +1,130 @@
+//! Puts the agent together: one runtime for the data plane, one thread for everything else, so
+//! that a scrape or a large update never costs a packet.
+
+use anyhow::Context;
+use std::sync::Arc;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, Addresses, Admin, Readiness};
+use crate::bpf::{Datapath, DatapathOptions};
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::enroll::{Api, Enrolment, Store};
+use crate::observe::{AccessLog, Metrics, Observer};
+use crate::proxy::Mesh;
+use crate::state::{Certificates, State, StateOptions};
+
+/// Runs the agent until it is told to stop, then drains. What is pinned in the kernel stays: pods
+/// remain closed, not open, until an agent serves them again or `mesh-node uninstall` lets go.
+///
+/// # Errors
+/// When something the agent cannot work without is missing; names it.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let data_plane = data_plane(config.workers)?;
+    let control = Builder::new_current_thread()
+        .enable_all()
+        .thread_name("control")
+        .build()
+        .context("cannot start the control runtime")?;
+    let handle = data_plane.handle().clone();
+    let result = control.block_on(supervise(config, handle));
+    // Connections that outlived the drain deadline end here.
+    data_plane.shutdown_background();
+    result
+}
+
+fn data_plane(workers: Option<usize>) -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(workers) = workers {
+        builder.worker_threads(workers.max(1));
+    }
+    builder
+        .enable_all()
+        .thread_name("data-plane")
+        .build()
+        .context("cannot start the data-plane runtime")
+}
+
+async fn supervise(config: Config, data_plane: tokio::runtime::Handle) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let log = AccessLog::open(&config.access_log)?;
+    let observer = Observer::new(Arc::new(Metrics::new()), log);
+    let datapath = Arc::new(Datapath::open(&DatapathOptions {
+        cgroup: config.cgroup,
+        bpffs: config.bpffs,
+        node_addresses: config.node_addresses,
+        exclude_ports: config.exclude_outbound_ports,
+        exclude_cidrs: config.exclude_outbound_cidrs,
+        max_pods: config.max_pods,
+        max_flows: config.max_flows,
+    })?);
+    let options = StateOptions {
+        node_name: config.node_name,
+        cluster_id: config.cluster_id,
+        trust_domain: config.trust_domain,
+        controller: config.controller,
+        controller_ca: config.controller_ca,
+        token_file: config.token_file,
+    };
+    let state = State::start(options.clone())?;
+    let certificates = Certificates::new(options)?;
+    let mesh = Mesh::new(state.snapshot(), certificates, datapath, observer);
+    let drain = Drain::new();
+    let enrolment = Enrolment::new(
+        mesh.clone(),
+        data_plane.clone(),
+        drain.clone(),
+        config.drain_deadline,
+        Store::new(&config.run_dir),
+    );
+    std::fs::create_dir_all(&config.run_dir)
+        .with_context(|| format!("--run-dir {}", config.run_dir.display()))?;
+    enrolment.restore()?;
+    Api::bind(&config.run_dir)?.spawn(enrolment.clone())?;
+
+    data_plane.spawn(mesh.pool.clone().sweep());
+    tokio::spawn(recheck(mesh.clone()));
+    let readiness = Readiness::default();
+    let addresses = Addresses {
+        admin: config.admin_addr,
+        metrics: config.metrics_addr,
+        ready: config.ready_addr,
+    };
+    let admin = Admin { mesh: mesh.clone(), enrolment, state: state.clone(), readiness: readiness.clone() };
+    admin::serve(addresses, admin).await?;
+    tokio::spawn(async move {
+        state.synced().await;
+        readiness.complete();
+        tracing::info!("ready");
+    });
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("draining for at most {:?}", config.drain_deadline);
+    drain.start();
+    let drained = async {
+        while !mesh.registry.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(config.drain_deadline, drained).await.is_err() {
+        tracing::warn!("{} connections are closed at the drain deadline", mesh.registry.len());
+    }
+    drain.expire();
+    // One turn for the records of the connections just ended.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    Ok(())
+}
+
+/// Every published state is held against the connections that are alive.
+async fn recheck(mesh: Mesh) {
+    let mut snapshot = mesh.snapshot.clone();
+    while snapshot.changed().await.is_ok() {
+        let state = snapshot.borrow_and_update().clone();
+        mesh.registry.recheck(&state);
+    }
+}

@@ -1,0 +1,73 @@
+//! The agent's settings, from flags or environment, checked before anything starts.
+
+use clap::Args;
+use ipnet::IpNet;
+use mesh_common::identity::TrustDomain;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of `mesh-node run`.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// Name of this node, as the controller knows it.
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: String,
+    /// Cluster of this node.
+    #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes")]
+    pub cluster_id: String,
+    /// Trust domain of the mesh; peers of another are refused.
+    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: TrustDomain,
+    /// The controller: https://HOST:15012.
+    #[arg(long, env = "CONTROLLER")]
+    pub controller: String,
+    /// PEM file with the root certificates that the controller's certificate must chain to.
+    #[arg(long)]
+    pub controller_ca: PathBuf,
+    /// File with the bearer token for the controller; read again for each use, so it may be rotated.
+    #[arg(long)]
+    pub token_file: PathBuf,
+    /// cgroup v2 folder to attach to: an ancestor of every pod and of the agent itself.
+    #[arg(long)]
+    pub cgroup: PathBuf,
+    /// Folder inside a mounted bpffs for programs, maps and links; one for each agent.
+    #[arg(long, default_value = "/sys/fs/bpf/weft")]
+    pub bpffs: PathBuf,
+    /// Folder for the enrolment socket and the list of enrolled pods.
+    #[arg(long, default_value = crate::enroll::DEFAULT_RUN_DIR)]
+    pub run_dir: PathBuf,
+    /// An address of the node itself, whose connections to pods (health probes) are let through.
+    #[arg(long = "node-address", value_name = "IP")]
+    pub node_addresses: Vec<IpAddr>,
+    /// A destination port that is never captured.
+    #[arg(long = "exclude-outbound-port", value_name = "PORT")]
+    pub exclude_outbound_ports: Vec<u16>,
+    /// A destination range that is never captured.
+    #[arg(long = "exclude-outbound-cidr", value_name = "CIDR")]
+    pub exclude_outbound_cidrs: Vec<IpNet>,
+    /// Most pods that can be enrolled; sizes the kernel's tables.
+    #[arg(long, default_value_t = 1024)]
+    pub max_pods: u32,
+    /// Most connections that can be in the middle of being set up; sizes the kernel's tables.
+    #[arg(long, default_value_t = 65536)]
+    pub max_flows: u32,
+    /// Where /config_dump is served.
+    #[arg(long, default_value = "127.0.0.1:15000")]
+    pub admin_addr: SocketAddr,
+    /// Where /metrics is served.
+    #[arg(long, default_value = "0.0.0.0:15020")]
+    pub metrics_addr: SocketAddr,
+    /// Where /healthz/ready is served.
+    #[arg(long, default_value = "0.0.0.0:15021")]
+    pub ready_addr: SocketAddr,
+    /// File that gets one JSON line per connection; `-` is standard output.
+    #[arg(long, default_value = "-")]
+    pub access_log: String,
+    /// On SIGTERM, and for an un-enrolled pod, open connections may go on for this long.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub drain_deadline: Duration,
+    /// Data-plane threads; default: one for each core.
+    #[arg(long)]
+    pub workers: Option<usize>,
+}

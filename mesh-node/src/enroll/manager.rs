@@ -1,0 +1,271 @@
+//! Adds and removes pods, one at a time, in an order that never leaves a gap.
+
+use mesh_common::identity::SpiffeId;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use super::store::{Store, StoreError, StoredPod};
+use crate::bpf::DatapathError;
+use crate::drain::Drain;
+use crate::pod::Pod;
+use crate::proxy::{Listeners, Mesh, serve_pod};
+use crate::sys::{Netns, interface_addresses};
+
+/// A pod could not be enrolled or un-enrolled.
+#[derive(Debug, Error)]
+pub enum EnrollError {
+    /// The network namespace cannot be used.
+    #[error("pod {0}: network namespace {1}: {2}")]
+    Netns(String, PathBuf, io::Error),
+    /// The network namespace has no address that traffic could come from or go to.
+    #[error("pod {0}: its network namespace {1} has no address besides loopback; enrol it after its network is set up")]
+    NoAddress(String, PathBuf),
+    /// The network namespace is another pod's.
+    #[error("pod {0}: network namespace {1} is enrolled as pod {2}; un-enrol that first")]
+    Taken(String, PathBuf, String),
+    /// A listener cannot be opened inside the pod.
+    #[error("pod {0}: {1}; ports 15001, 15006 and 15008 inside the pod must be free")]
+    Listen(String, io::Error),
+    /// The kernel refused.
+    #[error("pod {0}: {1}")]
+    Datapath(String, DatapathError),
+    /// The list of pods cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such pod here.
+    #[error("pod {0} is not enrolled on this node; `mesh-node list` shows those that are")]
+    NotEnrolled(String),
+}
+
+/// One enrolled pod, for whoever asks.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Enrolled {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Pod name.
+    pub name: String,
+    /// Where its network namespace was opened.
+    pub netns: PathBuf,
+    /// Whether its identity is certified, so that tunnels work at once.
+    pub ready: bool,
+    /// Its identity, once the controller named it.
+    pub identity: Option<SpiffeId>,
+}
+
+struct Entry {
+    pod: Arc<Pod>,
+    certified: tokio::sync::watch::Receiver<Option<SpiffeId>>,
+}
+
+struct Shared {
+    mesh: Mesh,
+    runtime: Handle,
+    drain: Drain,
+    drain_deadline: Duration,
+    store: Store,
+    pods: Mutex<Vec<Entry>>,
+}
+
+/// The pods of this node. Cheap to clone; its calls block for some milliseconds.
+#[derive(Clone)]
+pub struct Enrolment(Arc<Shared>);
+
+impl Enrolment {
+    /// No pods yet. Their connections run on `runtime` and end with `drain`.
+    #[must_use]
+    pub fn new(
+        mesh: Mesh,
+        runtime: Handle,
+        drain: Drain,
+        drain_deadline: Duration,
+        store: Store,
+    ) -> Self {
+        let pods = Mutex::default();
+        Self(Arc::new(Shared { mesh, runtime, drain, drain_deadline, store, pods }))
+    }
+
+    /// Takes up the pods of an earlier run and clears what is left of those that are gone. A pod
+    /// that cannot be taken up again stays closed: its new connections are refused.
+    ///
+    /// # Errors
+    /// When the list cannot be read or the kernel's tables cannot.
+    pub fn restore(&self) -> Result<(), EnrollError> {
+        let mut alive = Vec::new();
+        for stored in self.0.store.load()? {
+            let name = format!("{}/{}", stored.namespace, stored.name);
+            match Netns::open(&stored.netns) {
+                Ok(netns) if netns.cookie() == stored.cookie => {
+                    alive.push(stored.cookie);
+                    match self.add(&stored.namespace, &stored.name, netns, stored.netns) {
+                        Ok(()) => tracing::info!("pod {name} taken up again"),
+                        Err(e) => tracing::error!("pod {name} stays closed: {e}"),
+                    }
+                }
+                _ => tracing::info!("pod {name} is gone; it is un-enrolled"),
+            }
+        }
+        let datapath = &self.0.mesh.datapath;
+        let failed = |e| EnrollError::Datapath("of an earlier run".into(), e);
+        for cookie in datapath.enrolled().map_err(failed)? {
+            if !alive.contains(&cookie) {
+                datapath.unenroll(cookie).map_err(failed)?;
+            }
+        }
+        self.save(&self.lock())
+    }
+
+    /// Captures a pod. Done again for the same network namespace, it changes nothing; a pod of the
+    /// same name with another one replaces the old.
+    ///
+    /// # Errors
+    /// [`EnrollError`]; the pod is then not captured, unless it was before.
+    pub fn add(
+        &self,
+        namespace: &str,
+        name: &str,
+        netns: Netns,
+        netns_path: PathBuf,
+    ) -> Result<(), EnrollError> {
+        let shared = &self.0;
+        let full = format!("{namespace}/{name}");
+        let mut pods = self.lock();
+        if let Some(held) = pods.iter().find(|e| e.pod.netns.cookie() == netns.cookie()) {
+            let holder = held.pod.to_string();
+            return if holder == full {
+                Ok(())
+            } else {
+                Err(EnrollError::Taken(full, netns_path, holder))
+            };
+        }
+        let addresses = interface_addresses(&netns)
+            .map_err(|e| EnrollError::Netns(full.clone(), netns_path.clone(), e))?;
+        if addresses.is_empty() {
+            return Err(EnrollError::NoAddress(full, netns_path));
+        }
+        if let Some(old) = pods.iter().position(|e| e.pod.to_string() == full) {
+            self.release(&pods[old].pod)?;
+            pods.remove(old);
+        }
+        let _on_runtime = shared.runtime.enter();
+        let listeners =
+            Listeners::open(&netns).map_err(|e| EnrollError::Listen(full.clone(), e))?;
+        shared
+            .mesh
+            .datapath
+            .enroll(
+                &netns,
+                &addresses,
+                &crate::bpf::Listeners {
+                    plaintext: std::os::fd::AsFd::as_fd(&listeners.plaintext),
+                    hbone: std::os::fd::AsFd::as_fd(&listeners.hbone),
+                },
+            )
+            .map_err(|e| EnrollError::Datapath(full.clone(), e))?;
+        let pod = Arc::new(Pod {
+            namespace: namespace.into(),
+            name: name.into(),
+            netns,
+            netns_path,
+            addresses,
+            drain: shared.drain.child(),
+        });
+        shared.runtime.spawn(serve_pod(shared.mesh.clone(), pod.clone(), listeners));
+        let (certified, watch) = tokio::sync::watch::channel(None);
+        shared.runtime.spawn(certify(shared.mesh.clone(), pod.clone(), certified));
+        pods.push(Entry { pod, certified: watch });
+        self.save(&pods)
+    }
+
+    /// Releases a pod: new connections are as without a mesh, open ones drain.
+    ///
+    /// # Errors
+    /// [`EnrollError`]; when the kernel refused, the pod stays captured.
+    pub fn remove(&self, namespace: &str, name: &str) -> Result<(), EnrollError> {
+        let full = format!("{namespace}/{name}");
+        let mut pods = self.lock();
+        let Some(at) = pods.iter().position(|e| e.pod.to_string() == full) else {
+            return Err(EnrollError::NotEnrolled(full));
+        };
+        self.release(&pods[at].pod)?;
+        pods.remove(at);
+        self.save(&pods)
+    }
+
+    fn release(&self, pod: &Pod) -> Result<(), EnrollError> {
+        let shared = &self.0;
+        shared
+            .mesh
+            .datapath
+            .unenroll(pod.netns.cookie())
+            .map_err(|e| EnrollError::Datapath(pod.to_string(), e))?;
+        let _on_runtime = shared.runtime.enter();
+        pod.drain.start_with_deadline(shared.drain_deadline);
+        shared.mesh.pool.forget_netns(pod.netns.cookie());
+        Ok(())
+    }
+
+    /// The pods enrolled now.
+    #[must_use]
+    pub fn list(&self) -> Vec<Enrolled> {
+        let describe = |entry: &Entry| {
+            let identity = entry.certified.borrow().clone();
+            Enrolled {
+                namespace: entry.pod.namespace.clone(),
+                name: entry.pod.name.clone(),
+                netns: entry.pod.netns_path.clone(),
+                ready: identity.is_some(),
+                identity,
+            }
+        };
+        self.lock().iter().map(describe).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.0.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn save(&self, pods: &[Entry]) -> Result<(), EnrollError> {
+        let stored: Vec<_> = pods
+            .iter()
+            .map(|entry| StoredPod {
+                namespace: entry.pod.namespace.clone(),
+                name: entry.pod.name.clone(),
+                netns: entry.pod.netns_path.clone(),
+                cookie: entry.pod.netns.cookie(),
+            })
+            .collect();
+        Ok(self.0.store.save(&stored)?)
+    }
+}
+
+/// Keeps the pod's SVID at hand for as long as the pod is enrolled.
+async fn certify(mesh: Mesh, pod: Arc<Pod>, certified: tokio::sync::watch::Sender<Option<SpiffeId>>) {
+    let mut snapshot = mesh.snapshot.clone();
+    let hold = async {
+        let known = snapshot.wait_for(|s| pod.workload(s).is_some()).await;
+        let Some(workload) = known.ok().and_then(|s| pod.workload(&s)) else { return };
+        let identity = workload.identity();
+        loop {
+            match mesh.certificates.get(&identity).await {
+                Ok(_) => break,
+                Err(e) => tracing::debug!(%pod, "no certificate yet: {e}"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        certified.send_replace(Some(identity));
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = hold => {}
+        () = pod.drain.started() => {}
+    }
+    let held = certified.borrow().clone();
+    if let Some(identity) = held {
+        mesh.certificates.release(&identity);
+    }
+}

@@ -1,0 +1,109 @@
+//! Accepts CONNECT streams on an authenticated connection until the peer leaves or we drain.
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderValue, Request, Response, StatusCode};
+use std::future::Future;
+use std::time::Duration;
+
+use super::{
+    BadRequest, CONNECTION_WINDOW, ConnectRequest, FRAME, HEADER_LIST, SEND_BUFFER,
+    STREAM_WINDOW, STREAMS_ACCEPTED, Stream, keepalive,
+};
+use crate::drain::Drain;
+use crate::tls::Secured;
+
+/// The peer sends its HTTP/2 preface within this time.
+const PREFACE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A stream that a peer asks for; answered exactly once.
+#[derive(Debug)]
+pub struct Incoming {
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+}
+
+impl Incoming {
+    /// What the peer asks for.
+    ///
+    /// # Errors
+    /// [`BadRequest`], to be answered by [`Incoming::refuse`] with 400.
+    pub fn target(&self) -> Result<ConnectRequest, BadRequest> {
+        ConnectRequest::from_http(&self.request)
+    }
+
+    /// Answers 200: the upstream connection stands.
+    ///
+    /// # Errors
+    /// When the peer is gone already.
+    pub fn accept(mut self, baggage: Option<HeaderValue>) -> Result<Stream, h2::Error> {
+        let mut response = Response::new(());
+        if let Some(value) = baggage {
+            response.headers_mut().insert("baggage", value);
+        }
+        let send = self.respond.send_response(response, false)?;
+        Ok(Stream { send, recv: self.request.into_body() })
+    }
+
+    /// Answers with an error status and ends the stream.
+    pub fn refuse(mut self, status: StatusCode) {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        if let Err(e) = self.respond.send_response(response, true) {
+            tracing::debug!("peer left before it was refused with {status}: {e}");
+        }
+    }
+}
+
+/// Serves `stream` until it ends; each CONNECT runs as a task of its own made by `handle`.
+///
+/// # Errors
+/// When the peer does not speak HTTP/2, breaks its rules or falls silent.
+pub async fn serve<F>(
+    stream: Box<dyn Secured>,
+    drain: &Drain,
+    handle: impl Fn(Incoming) -> F,
+) -> Result<(), String>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let handshake = h2::server::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .max_header_list_size(HEADER_LIST)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(STREAMS_ACCEPTED)
+        .handshake(stream);
+    let mut connection = tokio::time::timeout(PREFACE_WITHIN, handshake)
+        .await
+        .map_err(|_| "no HTTP/2 preface within 10 s".to_owned())?
+        .map_err(|e| format!("HTTP/2 handshake: {e}"))?;
+    let pings = connection.ping_pong();
+    let silent = async {
+        match pings {
+            Some(pings) => keepalive::until_silent(pings).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(silent);
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            next = connection.accept() => match next {
+                Some(Ok((request, respond))) => {
+                    tokio::spawn(handle(Incoming { request, respond }));
+                }
+                Some(Err(e)) => return Err(format!("HTTP/2: {e}")),
+                None => return Ok(()),
+            },
+            () = drain.started(), if !leaving => {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+            () = drain.expired() => return Ok(()),
+            why = &mut silent => return Err(why.into()),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The node agent: captures the traffic of enrolled pods, carries it in mutual TLS, and decides
+//! policy on the identity that TLS proved.
+//!
+//! Data flows one way: capture ([`bpf`], [`proxy`]) -> identify -> authorize -> tunnel ([`hbone`],
+//! [`tls`]). [`state`] reaches the stages as watch receivers; [`observe`] takes records and never
+//! calls back. [`enroll`] adds and removes pods; [`agent`] puts the parts together.
+
+pub mod admin;
+pub mod agent;
+pub mod bpf;
+pub mod config;
+pub mod drain;
+pub mod enroll;
+pub mod hbone;
+pub mod observe;
+pub mod pod;
+pub mod proxy;
+pub mod state;
+pub mod sys;
+pub mod tls;

@@ -1,0 +1,193 @@
+//! Terminates HBONE: authenticates the peer, authorizes each stream, delivers it to the application.
+
+use http::StatusCode;
+use mesh_common::identity::SpiffeId;
+use mesh_common::workload::Workload;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+use super::Mesh;
+use super::authorize::authorize;
+use super::deliver::deliver;
+use super::dial;
+use super::registry::Facts;
+use super::relay::{self, TcpSide};
+use super::serve::AGENT_PORTS;
+use crate::hbone::{self, Baggage, Incoming};
+use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
+use crate::pod::Pod;
+use crate::tls;
+
+/// A peer completes TLS within this time.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// One authenticated tunnel, shared by its streams.
+struct Peer {
+    pod: Arc<Pod>,
+    identity: SpiffeId,
+    /// The tunnel's source.
+    source: SocketAddr,
+    /// Where the tunnel was dialled to: the pod's address and port 15008.
+    local: SocketAddr,
+}
+
+/// Serves one connection accepted on a pod's HBONE port. `admitted` is held until the peer has
+/// proven who it is.
+pub(super) async fn handle(
+    mesh: Mesh,
+    pod: Arc<Pod>,
+    tcp: TcpStream,
+    source: SocketAddr,
+    admitted: tokio::sync::OwnedSemaphorePermit,
+) {
+    let Ok(local) = tcp.local_addr() else { return };
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    dial::tune(&tcp);
+    let authenticated = match authenticate(&mesh, &pod, tcp).await {
+        Ok(authenticated) => authenticated,
+        Err((flag, error)) => {
+            let parties = Parties {
+                reporter: Reporter::Destination,
+                source: Party::unknown(source),
+                destination: Party {
+                    address: local,
+                    workload: pod.workload(&mesh.state()),
+                    identity: None,
+                },
+                hbone_address: Some(local),
+                service: None,
+                security: Security::None,
+            };
+            return mesh.observer.begin(parties).end(Outcome::failed(flag, error));
+        }
+    };
+    drop(admitted);
+    let drain = pod.drain.clone();
+    let peer = Arc::new(Peer { pod, identity: authenticated.peer, source, local });
+    let described = peer.clone();
+    let served = hbone::serve(authenticated.stream, &drain, move |incoming| {
+        stream(mesh.clone(), peer.clone(), incoming)
+    });
+    if let Err(why) = served.await {
+        tracing::debug!(pod = %described.pod, peer = %described.identity, "tunnel ended: {why}");
+    }
+}
+
+async fn authenticate(
+    mesh: &Mesh,
+    pod: &Arc<Pod>,
+    tcp: TcpStream,
+) -> Result<tls::Authenticated, (Flag, String)> {
+    let workload = mesh.workload(pod).await.map_err(|e| (Flag::Identity, e.to_string()))?;
+    let svid = mesh.svid(pod, &workload).await.map_err(|e| (Flag::Identity, e.to_string()))?;
+    match tokio::time::timeout(HANDSHAKE_WITHIN, tls::server(&svid, tcp)).await {
+        Ok(result) => result.map_err(|e| (Flag::Tls, e.to_string())),
+        Err(_) => Err((Flag::Tls, "the peer did not finish the TLS handshake in 10 s".into())),
+    }
+}
+
+async fn stream(mesh: Mesh, peer: Arc<Peer>, incoming: Incoming) {
+    let state = mesh.state();
+    let workload = peer.pod.workload(&state);
+    let mut record = mesh.observer.begin(Parties {
+        reporter: Reporter::Destination,
+        source: Party {
+            address: peer.source,
+            workload: source_workload(&state, &peer),
+            identity: Some(peer.identity.clone()),
+        },
+        destination: Party {
+            address: peer.local,
+            identity: workload.as_deref().map(Workload::identity),
+            workload,
+        },
+        hbone_address: Some(peer.local),
+        service: None,
+        security: Security::MutualTls,
+    });
+    let drain = peer.pod.drain.clone();
+    let outcome = tokio::select! {
+        outcome = carry(&mesh, &peer, incoming, &mut record) => outcome,
+        () = drain.expired() => Outcome::failed(Flag::Ok, "closed at the drain deadline"),
+    };
+    record.end(outcome);
+}
+
+/// The client's workload, if the address belongs to one that has the proven identity.
+fn source_workload(
+    state: &mesh_common::snapshot::Snapshot,
+    peer: &Peer,
+) -> Option<Arc<Workload>> {
+    let workload = state.workload_by_ip(peer.source.ip())?;
+    (workload.identity() == peer.identity).then(|| workload.clone())
+}
+
+async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record) -> Outcome {
+    let asked = match incoming.target() {
+        Ok(asked) => asked,
+        Err(e) => {
+            incoming.refuse(StatusCode::BAD_REQUEST);
+            return Outcome::failed(Flag::Http2, e);
+        }
+    };
+    let client = asked.client(peer.source);
+    record.parties_mut().source.address = client;
+    if asked.authority.ip() != peer.local.ip() || AGENT_PORTS.contains(&asked.authority.port()) {
+        incoming.refuse(StatusCode::BAD_REQUEST);
+        return Outcome::failed(
+            Flag::Http2,
+            format!(
+                "CONNECT to {} on a tunnel to {}: a tunnel leads only to the applications of its pod",
+                asked.authority,
+                peer.local.ip()
+            ),
+        );
+    }
+    record.parties_mut().destination.address = asked.authority;
+    let facts = Facts {
+        pod: peer.pod.clone(),
+        source: client,
+        destination: asked.authority,
+        principal: Some(peer.identity.clone()),
+    };
+    let permit = match authorize(&mesh.registry, &mesh.snapshot, facts) {
+        Ok(permit) => permit,
+        Err(verdict) => {
+            incoming.refuse(StatusCode::UNAUTHORIZED);
+            let error = format!("denied by policy: {}", verdict.reason);
+            record.decided(verdict);
+            return Outcome::failed(Flag::Denied, error);
+        }
+    };
+    record.decided(permit.verdict().clone());
+    let tcp = match deliver(&mesh.datapath, &permit, client).await {
+        Ok(tcp) => tcp,
+        Err(e) => {
+            incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
+            let error = format!("cannot reach the application at {}: {e}", asked.authority);
+            return Outcome::failed(Flag::Connect, error);
+        }
+    };
+    let baggage = peer.pod.workload(&mesh.state()).and_then(|w| Baggage::of(&w).header());
+    let stream = match incoming.accept(baggage) {
+        Ok(stream) => stream,
+        Err(e) => {
+            dial::reset(tcp);
+            return Outcome::failed(Flag::Http2, format!("the peer left: {e}"));
+        }
+    };
+    let traffic = record.opened();
+    tokio::select! {
+        result = relay::tunnel(tcp, stream, TcpSide::Server, &traffic) => match result {
+            Ok(()) => Outcome::completed(),
+            Err(e) => Outcome::failed(Flag::Ok, e),
+        },
+        verdict = permit.revoked() => {
+            let error = format!("closed by a policy change: {}", verdict.reason);
+            record.decided(verdict);
+            Outcome::failed(Flag::Denied, error)
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The data plane: what is captured in a pod is identified, authorized and then relayed.
+//!
+//! One way only. Outbound: [`outbound`] takes what connect() was redirected to, identifies where it
+//! was going and opens a tunnel there. Inbound: [`inbound`] terminates tunnels, [`plaintext`] takes
+//! what came in the clear; both need a [`authorize::Permit`] before [`deliver`] connects to the application.
+
+mod authorize;
+mod deliver;
+mod dial;
+mod identify;
+mod inbound;
+mod loads;
+mod outbound;
+mod plaintext;
+mod registry;
+mod relay;
+mod serve;
+
+pub use registry::{LiveConnection, Registry};
+pub use serve::{Listeners, serve_pod};
+
+use mesh_common::snapshot::Snapshot;
+use mesh_common::workload::Workload;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::bpf::Datapath;
+use crate::hbone::Pool;
+use crate::observe::Observer;
+use crate::pod::Pod;
+use crate::state::{CertificateError, Certificates, Svid};
+use loads::Loads;
+
+/// How long a new connection waits for its pod to become known and certified.
+const IDENTITY_WITHIN: Duration = Duration::from_secs(10);
+
+/// What every stage works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Mesh {
+    /// Workloads, services and policies.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// SVIDs of local identities.
+    pub certificates: Certificates,
+    /// The eBPF side.
+    pub datapath: Arc<Datapath>,
+    /// Outbound tunnels.
+    pub pool: Pool,
+    /// Live inbound connections.
+    pub registry: Registry,
+    /// Where records go.
+    pub observer: Observer,
+    loads: Loads,
+}
+
+/// The agent cannot speak for the pod.
+#[derive(Debug, Error)]
+pub enum NoIdentity {
+    /// The controller has not named the pod.
+    #[error("pod {0} is unknown to the controller; check that it exists there and is in the mesh")]
+    UnknownPod(String),
+    /// No certificate could be had.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The certificate took too long.
+    #[error("no certificate for pod {0} within 10 s; see the agent's log for the controller's state")]
+    Timeout(String),
+}
+
+impl Mesh {
+    /// A data plane without pods.
+    #[must_use]
+    pub fn new(
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        certificates: Certificates,
+        datapath: Arc<Datapath>,
+        observer: Observer,
+    ) -> Self {
+        Self {
+            snapshot,
+            certificates,
+            datapath,
+            pool: Pool::default(),
+            registry: Registry::default(),
+            observer,
+            loads: Loads::default(),
+        }
+    }
+
+    /// The current state.
+    fn state(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// The pod's workload, waited for if it is new.
+    async fn workload(&self, pod: &Pod) -> Result<Arc<Workload>, NoIdentity> {
+        let mut snapshot = self.snapshot.clone();
+        let known = snapshot.wait_for(|s| pod.workload(s).is_some());
+        match tokio::time::timeout(IDENTITY_WITHIN, known).await {
+            Ok(Ok(state)) => {
+                pod.workload(&state).ok_or_else(|| NoIdentity::UnknownPod(pod.to_string()))
+            }
+            _ => Err(NoIdentity::UnknownPod(pod.to_string())),
+        }
+    }
+
+    /// The pod's SVID, waited for if it is new.
+    async fn svid(&self, pod: &Pod, workload: &Workload) -> Result<Arc<Svid>, NoIdentity> {
+        let identity = workload.identity();
+        match tokio::time::timeout(IDENTITY_WITHIN, self.certificates.get(&identity)).await {
+            Ok(svid) => Ok(svid?),
+            Err(_) => Err(NoIdentity::Timeout(pod.to_string())),
+        }
+    }
+}

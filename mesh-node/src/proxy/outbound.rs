@@ -1,0 +1,226 @@
+//! Connections that applications open: identified, then tunnelled or passed on.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+use super::Mesh;
+use super::dial;
+use super::identify::{Captured, NoRoute, Route, route};
+use super::relay::{self, TcpSide};
+use super::serve::AGENT_PORTS;
+use crate::hbone::{self, Baggage, ConnectRequest, Key, OpenError, Tunnel};
+use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
+use crate::pod::Pod;
+use crate::state::Svid;
+use crate::tls;
+
+/// Endpoints of a service tried before the connection is given up.
+const ATTEMPTS: usize = 3;
+/// TLS and the HTTP/2 preface with a peer are done within this time.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A failed attempt: how it is flagged, what to say, and whether another endpoint may do.
+struct Failed {
+    flag: Flag,
+    error: String,
+    try_another: bool,
+}
+
+impl From<OpenError> for Failed {
+    fn from(error: OpenError) -> Self {
+        let (flag, try_another) = match &error {
+            OpenError::Dial(..) | OpenError::Timeout(_) => (Flag::Connect, true),
+            OpenError::Tls(_) => (Flag::Tls, true),
+            OpenError::Tunnel(_) => (Flag::Http2, true),
+            OpenError::Request(_) => (Flag::Http2, false),
+            OpenError::Refused(status) if *status == http::StatusCode::UNAUTHORIZED => {
+                (Flag::Denied, false)
+            }
+            OpenError::Refused(status) => {
+                (Flag::Connect, *status == http::StatusCode::SERVICE_UNAVAILABLE)
+            }
+        };
+        Self { flag, error: error.to_string(), try_another }
+    }
+}
+
+/// Serves one connection accepted on a pod's outbound port.
+pub(super) async fn handle(mesh: Mesh, pod: Arc<Pod>, tcp: TcpStream, client: SocketAddr) {
+    let Some(destination) = original_destination(&mesh, &tcp).await else {
+        tracing::debug!(%pod, %client, "a connection to the capture port itself was refused");
+        return dial::reset(tcp);
+    };
+    dial::tune(&tcp);
+    let captured = Captured { pod, tcp, client, destination };
+    let mut record = mesh.observer.begin(Parties {
+        reporter: Reporter::Source,
+        source: Party::unknown(client),
+        destination: Party::unknown(destination),
+        hbone_address: None,
+        service: None,
+        security: Security::None,
+    });
+    let outcome = carry(&mesh, captured, &mut record).await;
+    record.end(outcome);
+}
+
+/// The kernel hands the destination over just before or just after accept() returns.
+async fn original_destination(mesh: &Mesh, tcp: &TcpStream) -> Option<SocketAddr> {
+    for _ in 0..10 {
+        match mesh.datapath.original_destination(tcp.as_fd()) {
+            Ok(Some(address)) if !AGENT_PORTS.contains(&address.port()) => return Some(address),
+            Ok(Some(_)) => return None,
+            Ok(None) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(e) => {
+                tracing::error!("cannot read a connection's original destination: {e}");
+                return None;
+            }
+        }
+    }
+    None
+}
+
+async fn carry(mesh: &Mesh, captured: Captured, record: &mut Record) -> Outcome {
+    let Captured { pod, tcp, client, destination } = captured;
+    let refuse = |tcp: TcpStream, flag: Flag, error: String| {
+        dial::reset(tcp);
+        Outcome::failed(flag, error)
+    };
+    let workload = match mesh.workload(&pod).await {
+        Ok(workload) => workload,
+        Err(e) => return refuse(tcp, Flag::Identity, e.to_string()),
+    };
+    record.parties_mut().source.identity = Some(workload.identity());
+    record.parties_mut().source.workload = Some(workload.clone());
+
+    let mut tried = Vec::new();
+    let mut last: Option<Failed> = None;
+    while tried.len() < ATTEMPTS {
+        let next = route(&mesh.state(), &workload, destination, &mesh.loads, &tried);
+        let route = match (next, last.take()) {
+            (Ok(route), _) => route,
+            // No further endpoint: what the last one said tells more.
+            (Err(NoRoute::NoEndpoint(..)), Some(failed)) => {
+                return refuse(tcp, failed.flag, failed.error);
+            }
+            (Err(e), _) => return refuse(tcp, Flag::Connect, e.to_string()),
+        };
+        describe(record, &route);
+        let load = route.workload().map(|w| mesh.loads.count(&w.uid));
+        let failed = match &route {
+            Route::Passthrough { address, .. } => match passthrough(&pod, *address).await {
+                Ok(server) => {
+                    let traffic = record.opened();
+                    return ended(relay::tcp(tcp, server, &traffic).await);
+                }
+                Err(e) => Failed {
+                    flag: Flag::Connect,
+                    error: format!("cannot reach {address}: {e}"),
+                    try_another: true,
+                },
+            },
+            Route::Tunnel { .. } => match open_tunnel(mesh, &pod, &workload, &route, client).await {
+                Ok((stream, lease)) => {
+                    let traffic = record.opened();
+                    let result = relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await;
+                    drop((lease, load));
+                    return ended(result);
+                }
+                Err(failed) => failed,
+            },
+        };
+        match (failed.try_another, route.service(), route.workload()) {
+            (true, Some(_), Some(endpoint)) => tried.push(endpoint.uid.clone()),
+            _ => return refuse(tcp, failed.flag, failed.error),
+        }
+        last = Some(failed);
+    }
+    match last {
+        Some(failed) => refuse(tcp, failed.flag, failed.error),
+        None => refuse(tcp, Flag::Connect, "no attempt was made".into()),
+    }
+}
+
+fn ended(result: Result<(), relay::RelayError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::completed(),
+        Err(e) => Outcome::failed(Flag::Ok, e),
+    }
+}
+
+fn describe(record: &mut Record, route: &Route) {
+    let parties = record.parties_mut();
+    parties.service = route.service().cloned();
+    parties.destination.address = route.address();
+    parties.destination.workload = route.workload().cloned();
+    parties.destination.identity = None;
+    parties.hbone_address = None;
+    parties.security = Security::None;
+    if let Route::Tunnel { workload, authority, .. } = route {
+        parties.destination.identity = Some(workload.identity());
+        parties.hbone_address = Some(SocketAddr::new(authority.ip(), hbone::PORT));
+        parties.security = Security::MutualTls;
+    }
+}
+
+async fn passthrough(pod: &Pod, address: SocketAddr) -> std::io::Result<TcpStream> {
+    dial::connect(dial::socket(pod, address)?, address).await
+}
+
+async fn open_tunnel(
+    mesh: &Mesh,
+    pod: &Arc<Pod>,
+    source: &mesh_common::workload::Workload,
+    route: &Route,
+    client: SocketAddr,
+) -> Result<(hbone::Stream, hbone::Lease), Failed> {
+    let Route::Tunnel { workload, authority, service } = route else {
+        return Err(Failed {
+            flag: Flag::Connect,
+            error: format!("{} needs no tunnel", route.address()),
+            try_another: false,
+        });
+    };
+    let svid = mesh.svid(pod, source).await.map_err(|e| Failed {
+        flag: Flag::Identity,
+        error: e.to_string(),
+        try_another: false,
+    })?;
+    let key = Key {
+        source: svid.identity.clone(),
+        source_netns: pod.netns.cookie(),
+        expected: Route::expected(workload, service.as_ref()),
+        destination: SocketAddr::new(authority.ip(), hbone::PORT),
+    };
+    let asked = ConnectRequest { authority: *authority, forwarded_for: Some(client) };
+    let baggage = Baggage::of(source);
+    let host = service.as_ref().map(|s| &*s.hostname);
+    let request =
+        || asked.to_http(&baggage, host).map_err(|e| OpenError::Request(Arc::new(e)));
+    let opened = mesh
+        .pool
+        .open(&key, request, || dial_tunnel(pod, &svid, &key))
+        .await;
+    Ok(opened?)
+}
+
+async fn dial_tunnel(pod: &Pod, svid: &Svid, key: &Key) -> Result<Tunnel, OpenError> {
+    let to = key.destination;
+    let unreachable = |e| OpenError::Dial(to, Arc::new(e));
+    let tcp = dial::connect(dial::socket(pod, to).map_err(unreachable)?, to)
+        .await
+        .map_err(unreachable)?;
+    let handshake = async {
+        let peer = tls::client(svid, key.expected.clone(), tcp)
+            .await
+            .map_err(|e| OpenError::Tls(Arc::new(e)))?;
+        Tunnel::establish(peer, svid.not_after).await
+    };
+    match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
+        Ok(tunnel) => tunnel,
+        Err(_) => Err(OpenError::Timeout("the peer did not finish the handshake in 10 s")),
+    }
+}
