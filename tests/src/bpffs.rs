@@ -16,13 +16,14 @@ pub(crate) fn mount(dir: &Path) -> Result<()> {
 pub(crate) fn unmount(dir: &Path) -> Result<()> {
     while is_mounted(dir)? {
         for entry in fs::read_dir(dir)?.flatten() {
+            // What the kernel itself put there (progs.debug, maps.debug) refuses, and pins nothing.
             let path = entry.path();
             if path.is_dir() {
                 fs::remove_dir_all(&path)
+                    .with_context(|| format!("cannot remove the pins in {}", path.display()))?;
             } else {
-                fs::remove_file(&path)
+                let _kernels_own = fs::remove_file(&path);
             }
-            .with_context(|| format!("cannot remove the pin {}", path.display()))?;
         }
         shell::run(&["umount", &dir.to_string_lossy()])?;
     }

@@ -9,19 +9,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Removes what dead owners left behind, and says which labs that was.
-pub fn sweep() -> Result<Vec<LabId>> {
-    let mut removed = Vec::new();
+/// Removes what dead owners left behind, and says which labs that was and how it went.
+pub fn sweep() -> Result<Vec<(LabId, Result<()>)>> {
     // The directory with the owner's name is made first and removed last: a lab that shows an object
     // but no directory has no owner.
-    for id in all()? {
-        if Owner::read(&id.dir()).is_some_and(Owner::is_alive) {
-            continue;
-        }
-        remove(&id)?;
-        removed.push(id);
-    }
-    Ok(removed)
+    let orphan = |id: &LabId| !Owner::read(&id.dir()).is_some_and(Owner::is_alive);
+    Ok(all()?
+        .into_iter()
+        .filter(orphan)
+        .map(|id| (id.clone(), remove(&id)))
+        .collect())
 }
 
 /// Removes everything that belongs to the lab. Whatever fails, the rest is still removed.

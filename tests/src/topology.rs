@@ -103,8 +103,11 @@ impl Lab {
             (1..=9).contains(&nodes),
             "a lab has 1 to 9 nodes, not {nodes}"
         );
-        for id in janitor::sweep()? {
-            eprintln!("lab: removed {id}, whose owner is gone");
+        for (id, removed) in janitor::sweep()? {
+            match removed {
+                Ok(()) => eprintln!("lab: removed {id}, whose owner is gone"),
+                Err(error) => eprintln!("lab: warning: {error:#}"),
+            }
         }
         let id = LabId::random();
         let cgroup = cgroup::mount_point()?.join(id.to_string());
@@ -196,9 +199,9 @@ impl Lab {
             &format!(
                 "link add {link} type veth peer name eth0 netns {netns_name}\n\
                  link set {link} up\n\
-                 -6 address add fe80::1/64 dev {link} nodad\n\
+                 address add fe80::1/64 dev {link} nodad\n\
                  route add {v4}/32 dev {link} src {}\n\
-                 -6 route add {v6}/128 dev {link} src {}\n",
+                 route add {v6}/128 dev {link} src {}\n",
                 node.v4, node.v6
             ),
         )?;
@@ -207,10 +210,10 @@ impl Lab {
             &format!(
                 "link set eth0 up\n\
                  address add {v4}/32 dev eth0\n\
-                 -6 address add {v6}/128 dev eth0 nodad\n\
+                 address add {v6}/128 dev eth0 nodad\n\
                  route add 169.254.1.1/32 dev eth0 scope link\n\
                  route add default via 169.254.1.1 dev eth0\n\
-                 -6 route add default via fe80::1 dev eth0\n"
+                 route add ::/0 via fe80::1 dev eth0\n"
             ),
         )?;
         Ok(pod)
@@ -269,11 +272,12 @@ impl Lab {
         Ok(node)
     }
 
-    /// Joins the nodes: two by one veth pair, more by a bridge in a namespace of its own.
+    /// Joins the nodes: two by one veth pair, more by a bridge in a namespace of its own. A single node
+    /// has a wire that leads nowhere.
     fn wire(&self) -> Result<()> {
         match self.nodes.as_slice() {
             [] => bail!("a lab without nodes"),
-            [_] => return Ok(()),
+            [only] => ip::batch(&only.netns, &format!("link add {WIRE} type dummy\n"))?,
             [first, second] => ip::batch(
                 &first.netns,
                 &format!(
@@ -301,7 +305,7 @@ impl Lab {
             let mut lines = format!(
                 "link set {WIRE} mtu 1500 up\n\
                  address add {}/24 dev {WIRE}\n\
-                 -6 address add {}/64 dev {WIRE} nodad\n",
+                 address add {}/64 dev {WIRE} nodad\n",
                 node.v4, node.v6
             );
             for other in self
@@ -311,7 +315,7 @@ impl Lab {
             {
                 write!(
                     lines,
-                    "route add 10.88.{n}.0/24 via {}\n-6 route add {}/64 via {}\n",
+                    "route add 10.88.{n}.0/24 via {}\nroute add {}/64 via {}\n",
                     other.v4,
                     pod_v6(other.number, 0),
                     other.v6,
