@@ -272,12 +272,10 @@ impl Lab {
         Ok(node)
     }
 
-    /// Joins the nodes: two by one veth pair, more by a bridge in a namespace of its own. A single node
-    /// has a wire that leads nowhere.
+    /// Joins the nodes: two by one veth pair, any other number by a bridge in a namespace of its own.
     fn wire(&self) -> Result<()> {
         match self.nodes.as_slice() {
             [] => bail!("a lab without nodes"),
-            [only] => ip::batch(&only.netns, &format!("link add {WIRE} type dummy\n"))?,
             [first, second] => ip::batch(
                 &first.netns,
                 &format!(
