@@ -1,0 +1,30 @@
+//! The eBPF programs of Weft: they steer TCP connections to the agent, and decide nothing else.
+//!
+//! Together they guarantee that a TCP connection of an enrolled pod, in either direction, goes to the
+//! agent's listeners in that pod, or fails: a lookup that misses never lets one through. Who may
+//! talk to whom is decided by the agent, on the identity of the TLS session.
+//!
+//! Context fields are read once, volatile and before any branch: left alone, the compiler merges
+//! loads across branches into ones the verifier refuses.
+#![no_std]
+#![no_main]
+#![allow(unsafe_code, reason = "BPF helpers and contexts are raw pointers")]
+
+mod agent;
+mod connect;
+mod counters;
+mod getpeername;
+mod maps;
+mod origin;
+mod sk_lookup;
+mod sock_ops;
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+// None of the helpers in use is reserved to GPL programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 11] = *b"Apache-2.0\0";

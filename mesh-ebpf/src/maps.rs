@@ -1,0 +1,35 @@
+//! The maps. The sizes here are floors for tests of the object alone: the agent sets the real ones.
+
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage, SockHash};
+use aya_ebpf::macros::btf_map;
+use mesh_common::abi::{Address, Agent, Counter, EnrolledPod, FlowKey, ListenerKey, Origin};
+
+#[btf_map]
+pub(crate) static ENROLLED: HashMap<u64, EnrolledPod, 1> = HashMap::new();
+
+#[btf_map]
+pub(crate) static ORIGIN: SkStorage<Origin> = SkStorage::new();
+
+#[btf_map]
+pub(crate) static HANDOVER: LruHashMap<FlowKey, Origin, 1> = LruHashMap::new();
+
+#[btf_map]
+pub(crate) static LOCAL: LruHashMap<FlowKey, u8, 1> = LruHashMap::new();
+
+#[btf_map]
+pub(crate) static LISTENERS: SockHash<ListenerKey, 1> = SockHash::new();
+
+#[btf_map]
+pub(crate) static NODE_ADDRESSES: HashMap<Address, u8, 1> = HashMap::new();
+
+#[btf_map]
+pub(crate) static EXCLUDED_PORTS: HashMap<u16, u8, 1> = HashMap::new();
+
+#[btf_map]
+pub(crate) static EXCLUDED_CIDRS: LpmTrie<Address, u8, 1> = LpmTrie::new();
+
+#[btf_map]
+pub(crate) static AGENT: Array<Agent, 1> = Array::new();
+
+#[btf_map]
+pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
