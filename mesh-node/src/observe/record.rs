@@ -245,6 +245,11 @@ impl Drop for Record {
         let count = |read: fn(&Traffic) -> &AtomicU64| {
             self.traffic.as_deref().map_or(0, |t| read(t).load(Ordering::Relaxed))
         };
+        // The log speaks for the workload on this node, the metrics for the connection.
+        let (bytes_sent, bytes_recv) = match self.parties.reporter {
+            Reporter::Source => (count(|t| &t.received), count(|t| &t.sent)),
+            Reporter::Destination => (count(|t| &t.sent), count(|t| &t.received)),
+        };
         let (source, destination) = (&self.parties.source, &self.parties.destination);
         let line = Line {
             timestamp: OffsetDateTime::from(SystemTime::now())
@@ -261,8 +266,8 @@ impl Drop for Record {
             dst_workload: destination.workload.as_ref().map(|w| &*w.name),
             dst_namespace: destination.workload.as_ref().map(|w| &*w.namespace),
             dst_identity: destination.identity.as_ref(),
-            bytes_sent: count(|t| &t.sent),
-            bytes_recv: count(|t| &t.received),
+            bytes_sent,
+            bytes_recv,
             duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             connection_security_policy: self.parties.security.log_label(),
             verdict: self.verdict.as_ref().map(|v| if v.is_allow() { "allow" } else { "deny" }),
