@@ -1,0 +1,163 @@
+//! Conditions on a connection. Matching does not allocate.
+
+use ipnet::IpNet;
+use serde::{Serialize, Serializer};
+use std::sync::Arc;
+
+use super::{Action, Connection};
+
+/// Clauses that must all hold; without any it matches everything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Rule {
+    /// The from, to and when parts.
+    pub clauses: Vec<Clause>,
+}
+
+/// Alternatives of which one must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Clause {
+    /// The alternatives.
+    pub matches: Vec<Match>,
+}
+
+/// Conditions of one alternative: every list that is not empty must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Match {
+    /// Namespace of the principal, any of these.
+    pub namespaces: Vec<StringMatch>,
+    /// None of these.
+    pub not_namespaces: Vec<StringMatch>,
+    /// Service account of the principal, any of these.
+    pub service_accounts: Vec<ServiceAccountMatch>,
+    /// None of these.
+    pub not_service_accounts: Vec<ServiceAccountMatch>,
+    /// The principal without `spiffe://`, any of these.
+    pub principals: Vec<StringMatch>,
+    /// None of these; `presence` here matches a connection without a principal.
+    pub not_principals: Vec<StringMatch>,
+    /// The client's address, in any of these.
+    #[serde(serialize_with = "as_text")]
+    pub source_ips: Vec<IpNet>,
+    /// In none of these.
+    #[serde(serialize_with = "as_text")]
+    pub not_source_ips: Vec<IpNet>,
+    /// The address that was dialled, in any of these.
+    #[serde(serialize_with = "as_text")]
+    pub destination_ips: Vec<IpNet>,
+    /// In none of these.
+    #[serde(serialize_with = "as_text")]
+    pub not_destination_ips: Vec<IpNet>,
+    /// The application's port, any of these.
+    pub destination_ports: Vec<u16>,
+    /// None of these.
+    pub not_destination_ports: Vec<u16>,
+    /// It has a condition that this program does not know, or none at all: it never allows and always denies.
+    pub not_understood: bool,
+}
+
+/// A condition on a string.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StringMatch {
+    /// It is this.
+    Exact(Arc<str>),
+    /// It begins with this.
+    Prefix(Arc<str>),
+    /// It ends with this.
+    Suffix(Arc<str>),
+    /// It is there.
+    Presence,
+}
+
+/// A condition on a service account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServiceAccountMatch {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub service_account: Arc<str>,
+}
+
+fn as_text<S: Serializer>(blocks: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(blocks.iter().map(ToString::to_string))
+}
+
+impl Rule {
+    pub(super) fn matches(&self, conn: &Connection<'_>, action: Action) -> bool {
+        self.clauses
+            .iter()
+            .all(|clause| clause.matches(conn, action))
+    }
+}
+
+impl Clause {
+    fn matches(&self, conn: &Connection<'_>, action: Action) -> bool {
+        if self.matches.is_empty() {
+            return fail_closed(action);
+        }
+        self.matches.iter().any(|m| m.matches(conn, action))
+    }
+}
+
+/// What a condition says that is not understood.
+fn fail_closed(action: Action) -> bool {
+    action == Action::Deny
+}
+
+impl Match {
+    /// Whether it says nothing at all.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn matches(&self, conn: &Connection<'_>, action: Action) -> bool {
+        if self.not_understood {
+            return fail_closed(action);
+        }
+        let namespace = conn.principal.map(|p| p.namespace());
+        let principal = conn.principal.map(|p| p.principal());
+        let (source, destination) = (conn.source.ip(), conn.destination.ip());
+        let port = conn.destination.port();
+        let account = |m: &ServiceAccountMatch| m.matches(conn);
+        holds(&self.namespaces, &self.not_namespaces, |m| {
+            m.matches(namespace)
+        }) && holds(&self.service_accounts, &self.not_service_accounts, account)
+            && holds(&self.principals, &self.not_principals, |m| {
+                m.matches(principal)
+            })
+            && holds(&self.source_ips, &self.not_source_ips, |b| {
+                b.contains(&source)
+            })
+            && holds(&self.destination_ips, &self.not_destination_ips, |b| {
+                b.contains(&destination)
+            })
+            && holds(&self.destination_ports, &self.not_destination_ports, |p| {
+                *p == port
+            })
+    }
+}
+
+fn holds<T>(any: &[T], none: &[T], matches: impl Fn(&T) -> bool) -> bool {
+    (any.is_empty() || any.iter().any(&matches)) && !none.iter().any(&matches)
+}
+
+impl StringMatch {
+    /// Nothing matches what is not there.
+    fn matches(&self, value: Option<&str>) -> bool {
+        let Some(value) = value else { return false };
+        match self {
+            Self::Exact(exact) => value == &**exact,
+            Self::Prefix(prefix) => value.starts_with(&**prefix),
+            Self::Suffix(suffix) => value.ends_with(&**suffix),
+            Self::Presence => !value.is_empty(),
+        }
+    }
+}
+
+impl ServiceAccountMatch {
+    fn matches(&self, conn: &Connection<'_>) -> bool {
+        conn.principal.is_some_and(|p| {
+            p.namespace() == &*self.namespace && p.service_account() == &*self.service_account
+        })
+    }
+}
