@@ -32,9 +32,9 @@ pub struct Entry {
     pub dst_namespace: Option<String>,
     /// The destination's identity.
     pub dst_identity: Option<String>,
-    /// Bytes from the client to the server.
+    /// Bytes that the client was sent.
     pub bytes_sent: u64,
-    /// Bytes from the server to the client.
+    /// Bytes that came from the client.
     pub bytes_recv: u64,
     /// `mutual_tls` or `none`.
     pub connection_security_policy: Option<String>,

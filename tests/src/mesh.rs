@@ -6,6 +6,7 @@ use crate::controller::Controller;
 use crate::tokens::Issuer;
 use crate::topology::{Lab, Pod};
 use anyhow::{Context as _, Result};
+use std::net::IpAddr;
 
 /// A pod to be added.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,24 @@ impl Mesh {
     /// Tells the controller about a pod, again or anew.
     pub fn describe(&self, pod: &Pod, spec: &PodSpec<'_>) -> Result<()> {
         self.config.pod(self.lab.node(pod.node)?, pod, spec)
+    }
+
+    /// Adds a service in front of the pods with the label `app`; every agent knows it when this returns.
+    pub fn add_service(
+        &self,
+        namespace: &str,
+        name: &str,
+        app: &str,
+        vips: &[IpAddr],
+        port: u16,
+    ) -> Result<()> {
+        self.config.service(namespace, name, app, vips, port)?;
+        for vip in vips {
+            self.agents
+                .iter()
+                .try_for_each(|agent| agent.wait_for(&vip.to_string(), true))?;
+        }
+        Ok(())
     }
 
     /// Writes an `AuthorizationPolicy` and waits until every agent has it. A change of a policy needs

@@ -3,6 +3,7 @@
 use crate::shell;
 use anyhow::{Context as _, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,27 @@ pub fn within<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> Result<
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// The TCP ports on which something listens inside the namespace.
+pub fn listening(netns: &Path) -> Result<BTreeSet<u16>> {
+    let tables = within(netns, || {
+        ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")))
+    })?;
+    let mut ports = BTreeSet::new();
+    for table in tables {
+        let table = table.context("cannot read the namespace's sockets")?;
+        for line in table.lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let [_, local, _, "0A", ..] = words[..] {
+                let port = local
+                    .rsplit_once(':')
+                    .map(|(_, port)| u16::from_str_radix(port, 16));
+                ports.insert(port.context("a socket without a port")??);
+            }
+        }
+    }
+    Ok(ports)
 }
 
 /// Makes a namespace with these settings (paths below /proc/sys/net) and its loopback up.

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -30,6 +31,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(file.try_clone()?)
             .stderr(file);
+        // A group of its own: a Ctrl-C in the terminal is the lab's to handle.
+        command.process_group(0);
         let shown = shell::show(&command);
         let child = command
             .spawn()

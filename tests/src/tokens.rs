@@ -107,3 +107,31 @@ impl Issuer {
         jsonwebtoken::encode(&header, &body, &key).context("cannot sign a token")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Claims, Issuer};
+    use jsonwebtoken::jwk::JwkSet;
+    use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+    use serde_json::Value;
+
+    #[test]
+    fn a_token_verifies_with_the_published_keys_and_with_no_others() {
+        let issuer = Issuer::new("https://issuer.example").unwrap();
+        let token = issuer.token(&Claims::agent("node1")).unwrap();
+        let key = |issuer: &Issuer| {
+            let set: JwkSet = serde_json::from_value(issuer.key_set().unwrap()).unwrap();
+            DecodingKey::from_jwk(&set.keys[0]).unwrap()
+        };
+        let mut rules = Validation::new(Algorithm::ES256);
+        rules.set_audience(&["istio-ca"]);
+        rules.set_issuer(&["https://issuer.example"]);
+        let claims = decode::<Value>(&token, &key(&issuer), &rules)
+            .unwrap()
+            .claims;
+        assert_eq!(claims["kubernetes.io"]["node"]["name"], "node1");
+        assert_eq!(claims["sub"], "system:serviceaccount:weft-system:weft-node");
+        let other = Issuer::new("https://issuer.example").unwrap();
+        assert!(decode::<Value>(&token, &key(&other), &rules).is_err());
+    }
+}

@@ -1,7 +1,7 @@
 //! The lab itself, without the mesh: its network carries, its captures see, its guards remove.
 
 use anyhow::{Context as _, Result};
-use lab::apps::{Nginx, curl};
+use lab::apps::{Nginx, Postgres, Redis, curl, curl_fails, psql, psql_session, redis_cli};
 use lab::capture::Capture;
 use lab::serial::serial;
 use lab::{Lab, LabId, janitor, netns, wait};
@@ -60,6 +60,50 @@ fn pods_reach_each_other_and_the_capture_sees_what_they_say() -> Result<()> {
             lab::pcap::TlsRecords::default()
         );
     }
+    Ok(())
+}
+
+#[test]
+fn databases_answer_over_both_address_families() -> Result<()> {
+    let _one = serial();
+    let mut lab = Lab::new(2)?;
+    let client = lab.add_pod(1, "shop", "client")?;
+    let server = lab.add_pod(2, "shop", "server")?;
+    let _databases = (Redis::start(&server)?, Postgres::start(&server)?);
+    for address in server.addresses() {
+        let at = |port| SocketAddr::new(address, port);
+        let set = redis_cli(&client, at(6379), &["SET", "word", "kept"])?;
+        assert!(set.success(), "{}{}", set.stdout, set.stderr);
+        assert_eq!(
+            redis_cli(&client, at(6379), &["GET", "word"])?.stdout,
+            "kept\n"
+        );
+        let wrong = redis_cli(&client, at(6379), &["NO-SUCH-COMMAND"])?;
+        assert!(
+            !wrong.success(),
+            "redis-cli hides an error: {}",
+            wrong.stdout
+        );
+        let rows = psql(&client, at(5432), "SELECT reverse('live')")?;
+        assert_eq!(rows.stdout, "evil\n", "{}", rows.stderr);
+    }
+    assert_eq!(netns::listening(server.place.netns())?, [5432, 6379].into());
+
+    let mut session = psql_session(
+        &client,
+        SocketAddr::new(server.v4.into(), 5432),
+        &lab.dir().join("psql"),
+    )?;
+    session.write_line("SELECT 6 * 7;")?;
+    session.ready("an answer", wait::DEADLINE, |log| Ok(log.contains("42")))?;
+    session.write_line("SELECT pg_terminate_backend(pg_backend_pid());")?;
+    assert!(
+        !session.wait(wait::DEADLINE)?.success(),
+        "psql does not notice that it was cut"
+    );
+
+    let refused = curl_fails(&client, SocketAddr::new(server.v4.into(), 81), "/")?;
+    assert!(refused.contains("refused"), "{refused}");
     Ok(())
 }
 

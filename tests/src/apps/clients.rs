@@ -69,7 +69,7 @@ fn run_curl(pod: &Pod, server: SocketAddr, path: &str) -> Result<Output> {
         "--noproxy",
         "*",
         "--max-time",
-        "10",
+        "5",
         "-w",
         WRITE_OUT,
         &url,
