@@ -23,6 +23,7 @@ const LAB_PACKAGES: &[&str] = &[
     "bpftool",
     "curl",
     "iproute2",
+    "mount",
     "nginx",
     "postgresql",
     "postgresql-client",
