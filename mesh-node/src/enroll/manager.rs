@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::store::{Store, StoreError, StoredPod};
 use crate::bpf::DatapathError;
@@ -15,6 +16,9 @@ use crate::drain::Drain;
 use crate::pod::Pod;
 use crate::proxy::{Listeners, Mesh, serve_pod};
 use crate::sys::{Netns, interface_addresses};
+
+/// How often a certificate that could not be had is asked for again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// A pod could not be enrolled or un-enrolled.
 #[derive(Debug, Error)]
@@ -59,7 +63,7 @@ pub struct Enrolled {
 
 struct Entry {
     pod: Arc<Pod>,
-    certified: tokio::sync::watch::Receiver<Option<SpiffeId>>,
+    certified: watch::Receiver<Option<SpiffeId>>,
 }
 
 struct Shared {
@@ -149,7 +153,7 @@ impl Enrolment {
         }
         if let Some(old) = pods.iter().position(|e| e.pod.to_string() == full) {
             self.release(&pods[old].pod)?;
-            pods.remove(old);
+            self.forget(&mut pods, old);
         }
         let _on_runtime = shared.runtime.enter();
         let listeners =
@@ -175,7 +179,7 @@ impl Enrolment {
             drain: shared.drain.child(),
         });
         shared.runtime.spawn(serve_pod(shared.mesh.clone(), pod.clone(), listeners));
-        let (certified, watch) = tokio::sync::watch::channel(None);
+        let (certified, watch) = watch::channel(None);
         shared.runtime.spawn(certify(shared.mesh.clone(), pod.clone(), certified));
         pods.push(Entry { pod, certified: watch });
         self.save(&pods)
@@ -192,7 +196,7 @@ impl Enrolment {
             return Err(EnrollError::NotEnrolled(full));
         };
         self.release(&pods[at].pod)?;
-        pods.remove(at);
+        self.forget(&mut pods, at);
         self.save(&pods)
     }
 
@@ -207,6 +211,19 @@ impl Enrolment {
         pod.drain.start_with_deadline(shared.drain_deadline);
         shared.mesh.pool.forget_netns(pod.netns.cookie());
         Ok(())
+    }
+
+    /// Takes a released pod off the list; its certificate is renewed no longer, unless another pod
+    /// has the same identity.
+    fn forget(&self, pods: &mut Vec<Entry>, at: usize) {
+        let gone = pods.remove(at);
+        let identity = gone.certified.borrow().clone();
+        if let Some(identity) = identity {
+            let shared = pods.iter().any(|e| e.certified.borrow().as_ref() == Some(&identity));
+            if !shared {
+                self.0.mesh.certificates.release(&identity);
+            }
+        }
     }
 
     /// The pods enrolled now.
@@ -243,29 +260,21 @@ impl Enrolment {
     }
 }
 
-/// Keeps the pod's SVID at hand for as long as the pod is enrolled.
-async fn certify(mesh: Mesh, pod: Arc<Pod>, certified: tokio::sync::watch::Sender<Option<SpiffeId>>) {
+/// Has the pod's SVID fetched ahead of its first connection, and says when it is there.
+async fn certify(mesh: Mesh, pod: Arc<Pod>, certified: watch::Sender<Option<SpiffeId>>) {
     let mut snapshot = mesh.snapshot.clone();
-    let hold = async {
+    let fetch = async {
         let known = snapshot.wait_for(|s| pod.workload(s).is_some()).await;
         let Some(workload) = known.ok().and_then(|s| pod.workload(&s)) else { return };
         let identity = workload.identity();
-        loop {
-            match mesh.certificates.get(&identity).await {
-                Ok(_) => break,
-                Err(e) => tracing::debug!(%pod, "no certificate yet: {e}"),
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        while let Err(e) = mesh.certificates.get(&identity).await {
+            tracing::debug!(%pod, "no certificate yet: {e}");
+            tokio::time::sleep(RETRY_EVERY).await;
         }
         certified.send_replace(Some(identity));
-        std::future::pending().await
     };
     tokio::select! {
-        () = hold => {}
+        () = fetch => {}
         () = pod.drain.started() => {}
-    }
-    let held = certified.borrow().clone();
-    if let Some(identity) = held {
-        mesh.certificates.release(&identity);
     }
 }
