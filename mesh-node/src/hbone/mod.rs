@@ -8,6 +8,8 @@ mod keepalive;
 mod pool;
 mod request;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::{OpenError, Tunnel};
 pub use pool::{Key, Lease, Pool};
