@@ -50,8 +50,16 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     /// All of them.
     pub const ALL: [&str; 10] = [
-        ENROLLED, ORIGIN, HANDOVER, LOCAL, LISTENERS, NODE_ADDRESSES, EXCLUDED_PORTS,
-        EXCLUDED_CIDRS, AGENT, COUNTERS,
+        ENROLLED,
+        ORIGIN,
+        HANDOVER,
+        LOCAL,
+        LISTENERS,
+        NODE_ADDRESSES,
+        EXCLUDED_PORTS,
+        EXCLUDED_CIDRS,
+        AGENT,
+        COUNTERS,
     ];
 }
 
@@ -117,9 +125,8 @@ impl From<IpAddr> for Address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
         };
-        let word = |i: usize| {
-            u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]])
-        };
+        let word =
+            |i: usize| u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]]);
         Self([word(0), word(4), word(8), word(12)])
     }
 }
@@ -187,7 +194,11 @@ impl ListenerKey {
     #[inline(always)]
     #[must_use]
     pub const fn new(netns: u64, kind: Listener) -> Self {
-        Self { netns, kind: kind as u32, padding: 0 }
+        Self {
+            netns,
+            kind: kind as u32,
+            padding: 0,
+        }
     }
 }
 
@@ -238,7 +249,12 @@ impl Origin {
     #[inline(always)]
     #[must_use]
     pub const fn new(kind: OriginKind, address: Address, port: u16) -> Self {
-        Self { address, port, padding: 0, kind: kind as u32 }
+        Self {
+            address,
+            port,
+            padding: 0,
+            kind: kind as u32,
+        }
     }
 }
 

@@ -124,10 +124,17 @@ fn judge(ctx: &SockAddrContext, connect: &Connect) -> Outcome {
     if EXCLUDED_PORTS.get_ptr(connect.port).is_some() {
         return Outcome::Pass(Counter::ConnectExcludedPort);
     }
-    if EXCLUDED_CIDRS.get(&Key::new(128, connect.destination)).is_some() {
+    if EXCLUDED_CIDRS
+        .get(&Key::new(128, connect.destination))
+        .is_some()
+    {
         return Outcome::Pass(Counter::ConnectExcludedCidr);
     }
-    let to = if connect.destination.is_ipv4() { pod.ipv4 } else { pod.ipv6 };
+    let to = if connect.destination.is_ipv4() {
+        pod.ipv4
+    } else {
+        pod.ipv6
+    };
     if to == Address::UNSPECIFIED {
         return Outcome::Deny(Counter::ConnectNoAddress);
     }

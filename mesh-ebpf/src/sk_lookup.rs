@@ -58,7 +58,10 @@ pub(crate) fn weft_sk_lookup(ctx: SkLookupContext) -> u32 {
         return verdict(PASS, Counter::LookupLoopback);
     }
     let (local, remote) = if family == AF_INET {
-        (Address::from_ipv4_be(local4), Address::from_ipv4_be(remote4))
+        (
+            Address::from_ipv4_be(local4),
+            Address::from_ipv4_be(remote4),
+        )
     } else {
         (Address(local6), Address(remote6))
     };

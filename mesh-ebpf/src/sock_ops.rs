@@ -89,7 +89,10 @@ fn read(ctx: &SockOpsContext) -> Socket {
         )
     };
     let (local, remote) = if family == AF_INET {
-        (Address::from_ipv4_be(local4), Address::from_ipv4_be(remote4))
+        (
+            Address::from_ipv4_be(local4),
+            Address::from_ipv4_be(remote4),
+        )
     } else {
         (Address(local6), Address(remote6))
     };
@@ -134,12 +137,20 @@ fn connecting(ctx: &SockOpsContext, socket: &Socket) {
     let mut recorded = false;
     if socket.remote == socket.local || pod.owns(&socket.remote) {
         recorded = LOCAL.insert(key, 1, 0).is_ok();
-        count(if recorded { Counter::SockOpsLocal } else { Counter::SockOpsLocalFailed });
+        count(if recorded {
+            Counter::SockOpsLocal
+        } else {
+            Counter::SockOpsLocalFailed
+        });
     }
     // SAFETY: the socket is the context's, and was found not to be null.
     if let Some(origin) = unsafe { origin::get(socket.sk) } {
         let left = HANDOVER.insert(key, origin, 0).is_ok();
-        count(if left { Counter::SockOpsHandoverLeft } else { Counter::SockOpsHandoverFailed });
+        count(if left {
+            Counter::SockOpsHandoverLeft
+        } else {
+            Counter::SockOpsHandoverFailed
+        });
         recorded |= left;
     }
     if recorded {
@@ -165,7 +176,11 @@ fn accepted(ctx: &SockOpsContext, socket: &Socket) {
     };
     // SAFETY: the socket is the context's, and was found not to be null.
     let stored = unsafe { origin::set(socket.sk, &origin) };
-    count(if stored { Counter::SockOpsHandoverTaken } else { Counter::SockOpsNoStorage });
+    count(if stored {
+        Counter::SockOpsHandoverTaken
+    } else {
+        Counter::SockOpsNoStorage
+    });
     // That it is gone already is no error.
     let _ = HANDOVER.remove(key);
 }

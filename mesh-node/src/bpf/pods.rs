@@ -1,0 +1,164 @@
+//! The enrolled pods: their addresses, listeners and `sk_lookup` links.
+//!
+//! Order matters. A connect of the agent to the application must be known as local before
+//! inbound connections are steered, or it would be steered back to the agent: so a pod enters the table first and
+//! gets its link last, and leaves in the opposite order.
+
+use aya::maps::{HashMap, Map, MapData, MapError, SockHash};
+use mesh_common::abi::{
+    Address, EnrolledPod, Listener, ListenerKey, MAX_POD_ADDRESSES, map, program,
+};
+use rustix::fs::fstat;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+
+use super::error::DatapathError;
+use super::load::{Target, attach_pinned, load_sk_lookup};
+use super::pins::{self, Pins};
+use crate::sys::Netns;
+use crate::sys::bpf::{Abi, AttachType};
+
+/// A pod's listening sockets, which live in its network namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Listeners<'a> {
+    /// For plaintext arriving at any port.
+    pub plaintext: BorrowedFd<'a>,
+    /// For HBONE.
+    pub hbone: BorrowedFd<'a>,
+}
+
+/// Handles to the maps that say who is enrolled.
+pub(super) struct Tables {
+    enrolled: HashMap<MapData, u64, Abi<EnrolledPod>>,
+    listeners: SockHash<MapData, Abi<ListenerKey>>,
+}
+
+impl Tables {
+    pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
+        Ok(Self {
+            enrolled: pins.typed(map::ENROLLED, |map: Map| map.try_into())?,
+            listeners: pins.typed(map::LISTENERS, |map: Map| map.try_into())?,
+        })
+    }
+
+    pub(super) fn enrolled(&self, pins: &Pins) -> Result<Vec<u64>, DatapathError> {
+        let table = self.enrolled.keys().collect::<Result<BTreeSet<_>, _>>();
+        let mut cookies = table.map_err(|source| DatapathError::map(map::ENROLLED, source))?;
+        cookies.extend(pins.pods()?);
+        Ok(cookies.into_iter().collect())
+    }
+
+    pub(super) fn enroll(
+        &mut self,
+        pins: &Pins,
+        max_pods: u32,
+        netns: &Netns,
+        addresses: &[IpAddr],
+        listeners: &Listeners<'_>,
+    ) -> Result<(), DatapathError> {
+        let cookie = netns.cookie();
+        let pod = describe(addresses)?;
+        let renewed = self.enrolled(pins)?.contains(&cookie);
+        let result = self.put_in_place(pins, max_pods, netns, &pod, listeners);
+        if result.is_err() && !renewed {
+            self.unenroll(pins, cookie)?;
+        }
+        result
+    }
+
+    fn put_in_place(
+        &mut self,
+        pins: &Pins,
+        max_pods: u32,
+        netns: &Netns,
+        pod: &EnrolledPod,
+        listeners: &Listeners<'_>,
+    ) -> Result<(), DatapathError> {
+        let cookie = netns.cookie();
+        let loaded = load_sk_lookup(pins, cookie)?;
+        let sockets = [
+            (Listener::Plaintext, listeners.plaintext),
+            (Listener::Hbone, listeners.hbone),
+        ];
+        for (kind, socket) in sockets {
+            self.listeners
+                .insert(Abi(ListenerKey::new(cookie, kind)), socket.as_raw_fd(), 0)
+                .map_err(|e| refused(map::LISTENERS, max_pods.saturating_mul(2), e))?;
+        }
+        self.enrolled
+            .insert(cookie, Abi(*pod), 0)
+            .map_err(|e| refused(map::ENROLLED, max_pods, e))?;
+        let name = format!("the network namespace with cookie {cookie}");
+        let inode = fstat(netns).map_err(|e| {
+            DatapathError::Attach(program::SK_LOOKUP, name.clone(), io::Error::from(e))
+        })?;
+        let target = Target {
+            name,
+            fd: netns.as_fd(),
+            id: inode.st_ino,
+        };
+        attach_pinned(
+            &pins.pod(cookie),
+            program::SK_LOOKUP,
+            AttachType::SkLookup,
+            &loaded,
+            &target,
+        )
+    }
+
+    pub(super) fn unenroll(&mut self, pins: &Pins, cookie: u64) -> Result<(), DatapathError> {
+        pins::remove(&pins.pod(cookie))?;
+        absent_is_fine(map::ENROLLED, self.enrolled.remove(&cookie))?;
+        for kind in Listener::ALL {
+            let key = Abi(ListenerKey::new(cookie, kind));
+            absent_is_fine(map::LISTENERS, self.listeners.remove(&key))?;
+        }
+        Ok(())
+    }
+}
+
+fn describe(addresses: &[IpAddr]) -> Result<EnrolledPod, DatapathError> {
+    if addresses.len() > MAX_POD_ADDRESSES {
+        return Err(DatapathError::TooManyAddresses(addresses.len()));
+    }
+    let first = |ipv4: bool| {
+        let found = addresses.iter().find(|address| address.is_ipv4() == ipv4);
+        found.map_or(Address::UNSPECIFIED, |&address| address.into())
+    };
+    if addresses.is_empty() {
+        return Err(DatapathError::NoAddress);
+    }
+    let mut own = [Address::UNSPECIFIED; MAX_POD_ADDRESSES];
+    for (place, &address) in own.iter_mut().zip(addresses) {
+        *place = address.into();
+    }
+    Ok(EnrolledPod {
+        ipv4: first(true),
+        ipv6: first(false),
+        addresses: own,
+    })
+}
+
+fn system_error(error: &MapError) -> Option<i32> {
+    match error {
+        MapError::SyscallError(e) => e.io_error.raw_os_error(),
+        _ => None,
+    }
+}
+
+fn refused(name: &'static str, capacity: u32, error: MapError) -> DatapathError {
+    match system_error(&error) {
+        Some(libc::E2BIG) => DatapathError::Full(name, capacity),
+        _ => DatapathError::map(name, error),
+    }
+}
+
+fn absent_is_fine(name: &'static str, result: Result<(), MapError>) -> Result<(), DatapathError> {
+    match result {
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+        Err(error) if matches!(system_error(&error), Some(libc::ENOENT | libc::EINVAL)) => Ok(()),
+        other => other.map_err(|source| DatapathError::map(name, source)),
+    }
+}

@@ -1,0 +1,93 @@
+//! Brings the maps that configure the programs in line with the options, entry by entry, so that a
+//! restarted agent changes only what differs.
+
+use aya::Pod;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapData};
+use ipnet::IpNet;
+use mesh_common::abi::{Address, Agent, map};
+use std::collections::BTreeSet;
+
+use super::DatapathOptions;
+use super::error::DatapathError;
+use super::pins::Pins;
+use crate::sys::bpf::Abi;
+
+/// Room in each of the maps of exceptions.
+pub(super) const CAPACITY: u32 = 4096;
+
+pub(super) fn apply(
+    pins: &Pins,
+    options: &DatapathOptions,
+    agent: u64,
+) -> Result<(), DatapathError> {
+    let mut agents: Array<MapData, Abi<Agent>> =
+        pins.typed(map::AGENT, |map: Map| map.try_into())?;
+    agents
+        .set(0, Abi(Agent { cgroup: agent }), 0)
+        .map_err(|source| DatapathError::map(map::AGENT, source))?;
+    let nodes = options
+        .node_addresses
+        .iter()
+        .map(|&address| Abi(Address::from(address)));
+    sync(pins, map::NODE_ADDRESSES, nodes.collect(), |a, b| {
+        a.0 == b.0
+    })?;
+    sync(
+        pins,
+        map::EXCLUDED_PORTS,
+        options.exclude_ports.clone(),
+        |a: &u16, b| a == b,
+    )?;
+    sync_cidrs(pins, &options.exclude_cidrs)
+}
+
+fn sync<K: Pod>(
+    pins: &Pins,
+    name: &'static str,
+    wanted: Vec<K>,
+    same: impl Fn(&K, &K) -> bool,
+) -> Result<(), DatapathError> {
+    if wanted.len() > CAPACITY as usize {
+        return Err(DatapathError::Full(name, CAPACITY));
+    }
+    let failed = |source| DatapathError::map(name, source);
+    let mut held: HashMap<MapData, K, u8> = pins.typed(name, |map: Map| map.try_into())?;
+    let before = held.keys().collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    for key in before {
+        if !wanted.iter().any(|w| same(w, &key)) {
+            held.remove(&key).map_err(failed)?;
+        }
+    }
+    wanted
+        .iter()
+        .try_for_each(|key| held.insert(key, 1, 0))
+        .map_err(failed)
+}
+
+fn sync_cidrs(pins: &Pins, wanted: &[IpNet]) -> Result<(), DatapathError> {
+    let name = map::EXCLUDED_CIDRS;
+    if wanted.len() > CAPACITY as usize {
+        return Err(DatapathError::Full(name, CAPACITY));
+    }
+    let failed = |source| DatapathError::map(name, source);
+    let mut held: LpmTrie<MapData, Abi<Address>, u8> =
+        pins.typed(name, |map: Map| map.try_into())?;
+    let wanted: BTreeSet<(u32, [u32; 4])> = wanted.iter().map(prefix).collect();
+    for key in held.keys().collect::<Result<Vec<_>, _>>().map_err(failed)? {
+        if !wanted.contains(&(key.prefix_len(), key.data().0.0)) {
+            held.remove(&key).map_err(failed)?;
+        }
+    }
+    for &(length, address) in &wanted {
+        held.insert(&Key::new(length, Abi(Address(address))), 1, 0)
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A CIDR as the map has it: IPv4 prefixes are 96 bits longer, in the mapped form.
+fn prefix(cidr: &IpNet) -> (u32, [u32; 4]) {
+    let length = u32::from(cidr.prefix_len()) + if cidr.addr().is_ipv4() { 96 } else { 0 };
+    (length, Address::from(cidr.network()).0)
+}

@@ -1,0 +1,14 @@
+//! System calls that need care: network namespaces, and the few BPF calls that aya does not offer.
+//!
+//! Everything here is a safe interface; this is the only module of the agent with `unsafe` blocks.
+#![allow(
+    unsafe_code,
+    reason = "calls that no safe library offers, each with its argument"
+)]
+
+pub mod bpf;
+mod netlink;
+mod netns;
+
+pub use netlink::interface_addresses;
+pub use netns::{Netns, netns_cookie};
