@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 use std::sync::Arc;
 
 use super::{Action, Connection};
+use crate::identity::SpiffeId;
 
 /// Clauses that must all hold; without any it matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -114,8 +115,8 @@ impl Match {
         if self.not_understood {
             return fail_closed(action);
         }
-        let namespace = conn.principal.map(|p| p.namespace());
-        let principal = conn.principal.map(|p| p.principal());
+        let namespace = conn.principal.map(SpiffeId::namespace);
+        let principal = conn.principal.map(SpiffeId::principal);
         let (source, destination) = (conn.source.ip(), conn.destination.ip());
         let port = conn.destination.port();
         let account = |m: &ServiceAccountMatch| m.matches(conn);

@@ -83,7 +83,6 @@ pub struct Connection<'a> {
 /// In this order: a policy that is named but missing, or unreadable, denies; a DENY policy that matches
 /// denies; without any ALLOW policy the connection is allowed; an ALLOW policy that matches allows; all
 /// else is denied. Policies in dry run do not count.
-#[must_use]
 pub fn decide(policies: &PolicySet<'_>, conn: &Connection<'_>) -> Verdict {
     let conn = &canonical(conn);
     if let Some(missing) = policies.missing() {

@@ -9,8 +9,11 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
+/// An owner and what it shows.
+type Claim<V> = (Arc<str>, Arc<V>);
+
 #[derive(Debug)]
-pub(super) struct Claims<K, V>(HashMap<K, Vec<(Arc<str>, Arc<V>)>>);
+pub(super) struct Claims<K, V>(HashMap<K, Vec<Claim<V>>>);
 
 impl<K, V> Default for Claims<K, V> {
     fn default() -> Self {
