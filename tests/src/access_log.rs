@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// One connection.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -113,7 +114,7 @@ impl AccessLog {
     /// Waits for a line after the mark that fits.
     pub fn wait(&self, mark: Mark, what: &str, fits: impl Fn(&Entry) -> bool) -> Result<Entry> {
         let what = format!("{what} in {}", self.path.display());
-        wait::until(&what, wait::DEADLINE, || {
+        wait::until(&what, Duration::from_secs(10), || {
             Ok(self.since(mark)?.into_iter().find(|e| fits(e)))
         })
     }

@@ -46,6 +46,7 @@ pub(super) fn rows(world: &mut World, report: &mut Report) {
             answer.body.contains(&word),
             "the answer is not to this request",
         );
+        world.must_be_absent(row, &[&word])?;
         let [first, second] = marks;
         let watch = if who == world.web1.pod.key() {
             first?
@@ -58,6 +59,6 @@ pub(super) fn rows(world: &mut World, report: &mut Report) {
             inbound.is_mutual_tls(),
             "the server's agent did not see mutual TLS",
         );
-        world.must_be_absent(row, &[&word])
+        Ok(())
     });
 }

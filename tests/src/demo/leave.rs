@@ -81,13 +81,14 @@ fn before(world: &mut World, row: &mut Row, pod: &Pod) -> Result<()> {
         LISTENERS.iter().all(|port| ports.contains(port)),
         format!("it listens on {ports:?}"),
     );
+    world.must_be_sealed(row, Link::Wire, &[&word])?;
     let inbound = watch.inbound()?;
     row.take(&inbound);
     row.must(
         inbound.is_mutual_tls(),
         "the server's agent did not see mutual TLS",
     );
-    world.must_be_sealed(row, Link::Wire, &[&word])
+    Ok(())
 }
 
 fn after(world: &mut World, row: &mut Row, pod: &Pod) -> Result<()> {

@@ -61,6 +61,7 @@ fn denied_by_deny(world: &mut World, row: &mut Row) -> Result<()> {
     let output = redis_cli(&world.intruder, server, &["SET", "stolen", &word])?;
     row.got = if output.success() { "done" } else { "refused" }.into();
     row.must(!output.success(), "Redis obeyed the intruder");
+    world.must_be_absent(row, &[&word])?;
     let inbound = watch.inbound()?;
     row.take(&inbound);
     row.must(inbound.is_denied(), "the server's agent did not say deny");
@@ -69,7 +70,7 @@ fn denied_by_deny(world: &mut World, row: &mut Row) -> Result<()> {
         "redis-cli: {}",
         output.stderr.lines().last().unwrap_or("failed").trim()
     ));
-    world.must_be_absent(row, &[&word])
+    Ok(())
 }
 
 fn denied_by_allow(world: &mut World, row: &mut Row) -> Result<()> {

@@ -100,6 +100,7 @@ pub(super) fn get(
         answer.body.contains(&secret),
         format!("the answer does not come from {key}"),
     );
+    world.must_be_sealed(row, link, &[&word, &secret])?;
     let (outbound, inbound) = (watch.outbound()?, watch.inbound()?);
     row.take(&inbound);
     row.must(
@@ -119,7 +120,7 @@ pub(super) fn get(
         principal.ends_with("/ns/shop/sa/frontend"),
         format!("the client is {principal:?}"),
     );
-    world.must_be_sealed(row, link, &[&word, &secret])
+    Ok(())
 }
 
 fn spread(world: &mut World, row: &mut Row) -> Result<()> {
@@ -146,6 +147,8 @@ fn spread(world: &mut World, row: &mut Row) -> Result<()> {
         answers.keys().eq(&both),
         "not exactly both backends answered",
     );
+    let secret = world.web2.nginx.secret.clone();
+    world.must_be_sealed(row, Link::Wire, &[&word, &secret])?;
     let outbound = watch.outbound()?;
     row.take(&outbound);
     let service = outbound.dst_service.unwrap_or_default();
@@ -153,8 +156,7 @@ fn spread(world: &mut World, row: &mut Row) -> Result<()> {
         service.starts_with("web.shop."),
         format!("the service is {service:?}"),
     );
-    let secret = world.web2.nginx.secret.clone();
-    world.must_be_sealed(row, Link::Wire, &[&word, &secret])
+    Ok(())
 }
 
 fn postgres(world: &mut World, row: &mut Row) -> Result<()> {
@@ -179,13 +181,14 @@ fn postgres(world: &mut World, row: &mut Row) -> Result<()> {
         output.stdout.trim() == answer,
         format!("psql printed {:?}", output.stdout),
     );
+    world.must_be_sealed(row, Link::Wire, &[&word, &answer])?;
     let inbound = watch.inbound()?;
     row.take(&inbound);
     row.must(
         inbound.is_mutual_tls(),
         "the server's agent did not see mutual TLS",
     );
-    world.must_be_sealed(row, Link::Wire, &[&word, &answer])
+    Ok(())
 }
 
 fn redis(world: &mut World, row: &mut Row) -> Result<()> {
@@ -216,13 +219,14 @@ fn redis(world: &mut World, row: &mut Row) -> Result<()> {
         got.stdout.trim() == word,
         format!("redis-cli printed {:?}", got.stdout),
     );
+    world.must_be_sealed(row, Link::Wire, &[&word])?;
     let inbound = watch.inbound()?;
     row.take(&inbound);
     row.must(
         inbound.is_mutual_tls(),
         "the server's agent did not see mutual TLS",
     );
-    world.must_be_sealed(row, Link::Wire, &[&word])
+    Ok(())
 }
 
 fn true_address(world: &mut World, row: &mut Row) -> Result<()> {
