@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,6 +15,9 @@ use crate::enroll::{Api, Enrolment, Store};
 use crate::observe::{AccessLog, Metrics, Observer};
 use crate::proxy::Mesh;
 use crate::state::{Certificates, State, StateOptions};
+
+/// Connections that are cut get this long to be logged.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the agent until it is told to stop, then drains. What is pinned in the kernel stays: pods
 /// remain closed, not open, until an agent serves them again or `mesh-node uninstall` lets go.
@@ -76,7 +80,6 @@ async fn supervise(config: Config, data_plane: tokio::runtime::Handle) -> anyhow
         mesh.clone(),
         data_plane.clone(),
         drain.clone(),
-        config.drain_deadline,
         Store::new(&config.run_dir),
     );
     std::fs::create_dir_all(&config.run_dir)
@@ -106,17 +109,13 @@ async fn supervise(config: Config, data_plane: tokio::runtime::Handle) -> anyhow
     }
     tracing::info!("draining for at most {:?}", config.drain_deadline);
     drain.start();
-    let drained = async {
-        while !mesh.registry.is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    if tokio::time::timeout(config.drain_deadline, drained).await.is_err() {
-        tracing::warn!("{} connections are closed at the drain deadline", mesh.registry.len());
+    mesh.connections.close();
+    if tokio::time::timeout(config.drain_deadline, mesh.connections.wait()).await.is_err() {
+        tracing::warn!("{} connections are closed at the drain deadline", mesh.connections.len());
+        drain.expire();
+        // They only have to write their last lines.
+        let _ = tokio::time::timeout(LAST_LINES_WITHIN, mesh.connections.wait()).await;
     }
-    drain.expire();
-    // One turn for the records of the connections just ended.
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     Ok(())
 }
 

@@ -64,7 +64,7 @@ pub struct Config {
     /// File that gets one JSON line per connection; `-` is standard output.
     #[arg(long, default_value = "-")]
     pub access_log: String,
-    /// On SIGTERM, and for an un-enrolled pod, open connections may go on for this long.
+    /// On SIGTERM, open connections may go on for this long.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub drain_deadline: Duration,
     /// Data-plane threads; default: one for each core.

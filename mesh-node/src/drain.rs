@@ -1,6 +1,5 @@
 //! Drain in two steps: stop taking new work, then, at a deadline, end what is left.
 
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Tells tasks that they should finish, and later that they must. Cheap to clone.
@@ -26,16 +25,6 @@ impl Drain {
     /// Starts: no new connections, GOAWAY on tunnels.
     pub fn start(&self) {
         self.started.cancel();
-    }
-
-    /// Starts now and ends what is left after `deadline`.
-    pub fn start_with_deadline(&self, deadline: Duration) {
-        self.start();
-        let expired = self.expired.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(deadline).await;
-            expired.cancel();
-        });
     }
 
     /// Ends what is left, at once.

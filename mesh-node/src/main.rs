@@ -31,7 +31,7 @@ enum Command {
         #[arg(long)]
         netns: PathBuf,
     },
-    /// Let go of a pod; its open connections drain.
+    /// Let go of a pod; its open connections run on to their end.
     Unenroll {
         #[command(flatten)]
         agent: AgentAt,
@@ -72,7 +72,10 @@ struct PodName {
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -87,7 +90,15 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Run(config) => agent::run(*config),
         Command::Enroll { agent, pod, netns } => {
             let PodName { namespace, name } = pod;
-            call(&agent.run_dir, &Request::Add { namespace, name, netns }).map(drop)
+            call(
+                &agent.run_dir,
+                &Request::Add {
+                    namespace,
+                    name,
+                    netns,
+                },
+            )
+            .map(drop)
         }
         Command::Unenroll { agent, pod } => {
             let PodName { namespace, name } = pod;

@@ -70,7 +70,6 @@ struct Shared {
     mesh: Mesh,
     runtime: Handle,
     drain: Drain,
-    drain_deadline: Duration,
     store: Store,
     pods: Mutex<Vec<Entry>>,
 }
@@ -86,11 +85,10 @@ impl Enrolment {
         mesh: Mesh,
         runtime: Handle,
         drain: Drain,
-        drain_deadline: Duration,
-        store: Store,
+            store: Store,
     ) -> Self {
         let pods = Mutex::default();
-        Self(Arc::new(Shared { mesh, runtime, drain, drain_deadline, store, pods }))
+        Self(Arc::new(Shared { mesh, runtime, drain, store, pods }))
     }
 
     /// Takes up the pods of an earlier run and clears what is left of those that are gone. A pod
@@ -185,7 +183,8 @@ impl Enrolment {
         self.save(&pods)
     }
 
-    /// Releases a pod: new connections are as without a mesh, open ones drain.
+    /// Releases a pod: new connections are as without a mesh, open ones run on to their end, under
+    /// policy as before.
     ///
     /// # Errors
     /// [`EnrollError`]; when the kernel refused, the pod stays captured.
@@ -207,8 +206,7 @@ impl Enrolment {
             .datapath
             .unenroll(pod.netns.cookie())
             .map_err(|e| EnrollError::Datapath(pod.to_string(), e))?;
-        let _on_runtime = shared.runtime.enter();
-        pod.drain.start_with_deadline(shared.drain_deadline);
+        pod.drain.start();
         shared.mesh.pool.forget_netns(pod.netns.cookie());
         Ok(())
     }

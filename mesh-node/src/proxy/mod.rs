@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::bpf::Datapath;
 use crate::hbone::Pool;
@@ -51,6 +52,8 @@ pub struct Mesh {
     pub registry: Registry,
     /// Where records go.
     pub observer: Observer,
+    /// Accepted connections, in either direction, until their last byte.
+    pub connections: TaskTracker,
     loads: Loads,
 }
 
@@ -84,6 +87,7 @@ impl Mesh {
             pool: Pool::default(),
             registry: Registry::default(),
             observer,
+            connections: TaskTracker::new(),
             loads: Loads::default(),
         }
     }

@@ -63,7 +63,11 @@ pub(super) async fn handle(mesh: Mesh, pod: Arc<Pod>, tcp: TcpStream, client: So
         service: None,
         security: Security::None,
     });
-    let outcome = carry(&mesh, captured, &mut record).await;
+    let drain = captured.pod.drain.clone();
+    let outcome = tokio::select! {
+        outcome = carry(&mesh, captured, &mut record) => outcome,
+        () = drain.expired() => Outcome::failed(Flag::Ok, "closed at the drain deadline"),
+    };
     record.end(outcome);
 }
 

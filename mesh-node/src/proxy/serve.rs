@@ -84,13 +84,13 @@ pub async fn serve_pod(mesh: Mesh, pod: Arc<Pod>, listeners: Listeners) {
     let unauthenticated = Arc::new(Semaphore::new(UNAUTHENTICATED));
     let accepting = async {
         tokio::join!(
-            accept(listeners.outbound, |tcp, from| {
+            accept(&mesh, listeners.outbound, |tcp, from| {
                 outbound::handle(mesh.clone(), pod.clone(), tcp, from)
             }),
-            accept(listeners.plaintext, |tcp, from| {
+            accept(&mesh, listeners.plaintext, |tcp, from| {
                 plaintext::handle(mesh.clone(), pod.clone(), tcp, from)
             }),
-            accept(listeners.hbone, |tcp, from| {
+            accept(&mesh, listeners.hbone, |tcp, from| {
                 let (mesh, pod) = (mesh.clone(), pod.clone());
                 let admitted = unauthenticated.clone().try_acquire_owned();
                 async move {
@@ -109,7 +109,7 @@ pub async fn serve_pod(mesh: Mesh, pod: Arc<Pod>, listeners: Listeners) {
 }
 
 /// The accept loop. One task per connection; running out of descriptors slows it down, ends nothing.
-async fn accept<F>(listener: TcpListener, handle: impl Fn(TcpStream, SocketAddr) -> F)
+async fn accept<F>(mesh: &Mesh, listener: TcpListener, handle: impl Fn(TcpStream, SocketAddr) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -117,7 +117,7 @@ where
         match listener.accept().await {
             Ok((tcp, from)) => {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                tokio::spawn(handle(tcp, from));
+                mesh.connections.spawn(handle(tcp, from));
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(e) => {
