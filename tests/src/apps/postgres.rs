@@ -55,9 +55,12 @@ impl Postgres {
             "-c",
             "fsync=off",
             "-c",
+            "dynamic_shared_memory_type=mmap",
+            "-c",
             &sockets,
         ];
-        let argv = [&AS_POSTGRES[..], &serve[..]].concat();
+        // System V shared memory outlives a killed server, but not its IPC namespace.
+        let argv = [&["unshare", "--ipc"][..], &AS_POSTGRES[..], &serve[..]].concat();
         let mut process = pod.place.start(&argv, &pod.dir.join("postgres.log"))?;
         process.ready(
             "PostgreSQL's \"ready to accept connections\"",
