@@ -1,0 +1,17 @@
+//! The Weft controller.
+//!
+//! Data flows one way: [`source`] reads objects, [`model`] validates them, [`compile`] turns them
+//! into versioned [`resources`], and [`xds`] tells each node what changed. Beside it [`ca`] signs, for
+//! a caller that [`auth`] verified, only identities that run on the caller's node.
+
+pub mod auth;
+pub mod ca;
+pub mod compile;
+pub mod config;
+pub mod controller;
+pub mod metrics;
+pub mod model;
+pub mod resources;
+pub mod serve;
+pub mod source;
+pub mod xds;
