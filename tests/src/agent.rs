@@ -106,15 +106,19 @@ impl Agent {
 
     /// Starts it again after `kill` or `stop`; it is ready when this returns.
     pub fn restart(&mut self) -> Result<()> {
-        let argv: Vec<&str> = self.argv.iter().map(String::as_str).collect();
-        let mut process = self.node.agent.start(&argv, &self.log)?;
+        self.spawn()?;
         let netns = self.node.host.netns().to_owned();
-        process.ready(
-            &format!("the agent of {} to be ready", self.node.name),
-            wait::DEADLINE,
-            |_| Ok(http::get(&netns, READY, "/healthz/ready").is_ok_and(|page| page.status == 200)),
-        )?;
-        self.process = Some(process);
+        let what = format!("the agent of {} to be ready", self.node.name);
+        let process = self.process.as_mut().context("the agent does not run")?;
+        process.ready(&what, wait::DEADLINE, |_| {
+            Ok(http::get(&netns, READY, "/healthz/ready").is_ok_and(|page| page.status == 200))
+        })
+    }
+
+    /// Starts it after `kill` or `stop`, ready or not.
+    pub fn spawn(&mut self) -> Result<()> {
+        let argv: Vec<&str> = self.argv.iter().map(String::as_str).collect();
+        self.process = Some(self.node.agent.start(&argv, &self.log)?);
         Ok(())
     }
 
