@@ -2,9 +2,10 @@
 
 use mesh_common::identity::SpiffeId;
 use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -17,6 +18,8 @@ use crate::pod::Pod;
 use crate::proxy::{Listeners, Mesh, serve_pod};
 use crate::sys::{Netns, interface_addresses};
 
+/// Listeners are closed by the data plane within this time.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 /// How often a certificate that could not be had is asked for again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -63,6 +66,8 @@ pub struct Enrolled {
 
 struct Entry {
     pod: Arc<Pod>,
+    /// Hangs up once the pod's listeners are closed.
+    listening: mpsc::Receiver<Infallible>,
     certified: watch::Receiver<Option<SpiffeId>>,
 }
 
@@ -150,7 +155,7 @@ impl Enrolment {
             return Err(EnrollError::NoAddress(full, netns_path));
         }
         if let Some(old) = pods.iter().position(|e| e.pod.to_string() == full) {
-            self.release(&pods[old].pod)?;
+            self.release(&pods[old])?;
             self.forget(&mut pods, old);
         }
         let _on_runtime = shared.runtime.enter();
@@ -176,10 +181,15 @@ impl Enrolment {
             addresses,
             drain: shared.drain.child(),
         });
-        shared.runtime.spawn(serve_pod(shared.mesh.clone(), pod.clone(), listeners));
+        let (closed, listening) = mpsc::channel();
+        let serving = serve_pod(shared.mesh.clone(), pod.clone(), listeners);
+        shared.runtime.spawn(async move {
+            serving.await;
+            drop(closed);
+        });
         let (certified, watch) = watch::channel(None);
         shared.runtime.spawn(certify(shared.mesh.clone(), pod.clone(), certified));
-        pods.push(Entry { pod, certified: watch });
+        pods.push(Entry { pod, listening, certified: watch });
         self.save(&pods)
     }
 
@@ -194,19 +204,21 @@ impl Enrolment {
         let Some(at) = pods.iter().position(|e| e.pod.to_string() == full) else {
             return Err(EnrollError::NotEnrolled(full));
         };
-        self.release(&pods[at].pod)?;
+        self.release(&pods[at])?;
         self.forget(&mut pods, at);
         self.save(&pods)
     }
 
-    fn release(&self, pod: &Pod) -> Result<(), EnrollError> {
-        let shared = &self.0;
+    fn release(&self, entry: &Entry) -> Result<(), EnrollError> {
+        let (shared, pod) = (&self.0, &entry.pod);
         shared
             .mesh
             .datapath
             .unenroll(pod.netns.cookie())
             .map_err(|e| EnrollError::Datapath(pod.to_string(), e))?;
         pod.drain.start();
+        // Whoever is told that the pod is out may use its ports.
+        let Err(_) = entry.listening.recv_timeout(CLOSED_WITHIN);
         shared.mesh.pool.forget_netns(pod.netns.cookie());
         Ok(())
     }
