@@ -175,6 +175,8 @@ impl Datapath {
 
 impl fmt::Debug for Datapath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Datapath").field("pins", &self.pins).finish_non_exhaustive()
+        f.debug_struct("Datapath")
+            .field("pins", &self.pins)
+            .finish_non_exhaustive()
     }
 }

@@ -30,22 +30,18 @@ pub(super) fn apply(
         .node_addresses
         .iter()
         .map(|&address| Abi(Address::from(address)));
-    sync(pins, map::NODE_ADDRESSES, nodes.collect(), |a, b| {
-        a.0 == b.0
+    let nodes: Vec<_> = nodes.collect();
+    sync(pins, map::NODE_ADDRESSES, &nodes, |a, b| a.0 == b.0)?;
+    sync(pins, map::EXCLUDED_PORTS, &options.exclude_ports, |a, b| {
+        a == b
     })?;
-    sync(
-        pins,
-        map::EXCLUDED_PORTS,
-        options.exclude_ports.clone(),
-        |a: &u16, b| a == b,
-    )?;
     sync_cidrs(pins, &options.exclude_cidrs)
 }
 
 fn sync<K: Pod>(
     pins: &Pins,
     name: &'static str,
-    wanted: Vec<K>,
+    wanted: &[K],
     same: impl Fn(&K, &K) -> bool,
 ) -> Result<(), DatapathError> {
     if wanted.len() > CAPACITY as usize {
