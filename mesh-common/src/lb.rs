@@ -141,3 +141,6 @@ fn draw<'a>(from: &mut Vec<Candidate<'a>>, rng: &mut impl Rng) -> Option<Candida
     })?;
     Some(from.swap_remove(drawn))
 }
+
+#[cfg(test)]
+mod tests;

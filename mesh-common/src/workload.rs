@@ -364,3 +364,6 @@ fn balancing(from: wire::LoadBalancing) -> Result<LoadBalancing, FieldError> {
         allow_unhealthy,
     })
 }
+
+#[cfg(test)]
+mod tests;
