@@ -9,6 +9,10 @@
 #![no_std]
 #![no_main]
 #![allow(unsafe_code, reason = "BPF helpers and contexts are raw pointers")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "aya gives a program its context by value"
+)]
 
 mod agent;
 mod connect;

@@ -190,5 +190,8 @@ fn multipath_tcp_does_not_get_around_the_agent() {
     let _agent = lab.enroll(&datapath);
     let _server = Server::start(&lab.peer, address(PEER4, 80), |_| "plaintext leaked".into());
     let answer = lab.app.ask(&format!("connect-mptcp {PEER4}:80"));
-    assert!(answer.contains(&format!(" captured {PEER4}:80 ")), "{answer}");
+    assert!(
+        answer.contains(&format!(" captured {PEER4}:80 ")),
+        "{answer}"
+    );
 }
