@@ -50,16 +50,16 @@ pub enum ControllerError {
     TokenFile(PathBuf, String),
     /// No connection.
     #[error("cannot connect to the controller at {0}: {1}")]
-    Connect(Uri, String),
+    Connect(String, String),
     /// The controller does not accept the token.
     #[error("the controller at {0} refuses the token in {path}: {2}", path = .1.display())]
-    Token(Uri, PathBuf, String),
+    Token(String, PathBuf, String),
     /// The controller answered with another error.
     #[error("the controller at {0} answered {1:?}: {2}")]
-    Answer(Uri, Code, String),
+    Answer(String, Code, String),
     /// The controller ended the stream.
     #[error("the controller at {0} closed the stream")]
-    Closed(Uri),
+    Closed(String),
     /// Nothing may be started here.
     #[error("there is no tokio runtime to start on")]
     NoRuntime,
@@ -116,7 +116,7 @@ impl Controller {
             .http2_keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PONG_WITHIN)
             .keep_alive_while_idle(true);
-        let failed = |why| ControllerError::Connect(self.uri.clone(), why);
+        let failed = |why| ControllerError::Connect(self.uri.to_string(), why);
         match tokio::time::timeout(CONNECT_WITHIN * 2, endpoint.connect()).await {
             Ok(connected) => connected.map_err(|e| failed(chain(&e))),
             Err(_) => Err(failed("it does not answer".into())),
@@ -158,7 +158,7 @@ impl Controller {
 
     /// What a failed call means.
     pub(super) fn failed(&self, status: &Status) -> ControllerError {
-        let uri = self.uri.clone();
+        let uri = self.uri.to_string();
         let mut why = status.message().to_owned();
         if let Some(source) = status.source() {
             why = format!("{why}: {}", chain(source));

@@ -64,7 +64,7 @@ impl Client {
         let token = controller.token().await?;
         let mut node = Some(node::describe(controller, &token).await);
         let (replies, outgoing) = mpsc::channel(REPLIES);
-        let closed = || ControllerError::Closed(controller.uri().clone());
+        let closed = || ControllerError::Closed(controller.uri().to_string());
         for mut request in delta.first_requests() {
             request.node = node.take();
             replies.send(request).await.map_err(|_| closed())?;
