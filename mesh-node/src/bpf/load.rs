@@ -162,7 +162,7 @@ pub(super) fn attach_pinned(
         if link.target().map_err(pin_failed)? == Some(target.id) {
             return link.replace_program(loaded).map_err(attach_failed);
         }
-        pins::remove(pin)?;
+        pins::remove_link(pin)?;
     }
     let link = Link::attach(loaded, target.fd, at).map_err(attach_failed)?;
     link.pin(pin).map_err(pin_failed)

@@ -102,6 +102,17 @@ pub(super) fn remove(path: &Path) -> Result<(), DatapathError> {
     }
 }
 
+/// Detaches a pinned link and removes its pin; that there is none is no error. No packet meets the
+/// program when this returns.
+pub(super) fn remove_link(path: &Path) -> Result<(), DatapathError> {
+    if path.exists() {
+        Link::from_pin(path)
+            .and_then(|link| link.detach())
+            .map_err(|source| DatapathError::Pin(path.to_owned(), source))?;
+    }
+    remove(path)
+}
+
 /// Detaches everything that any version of the agent pinned in `bpffs`, and removes the directory.
 /// That there is nothing is no error.
 ///
@@ -121,6 +132,9 @@ pub fn uninstall(bpffs: &Path) -> Result<(), DatapathError> {
         let version = name.to_str().and_then(|name| name.strip_prefix('v'));
         if version.is_some_and(|version| version.parse::<u32>().is_ok()) {
             // Pods first: while one is captured inbound, the rest of the data path stays.
+            for directory in ["pods", "links"] {
+                remove_links(&entry.path().join(directory))?;
+            }
             for directory in ["pods", "links", "progs", "maps"] {
                 remove_directory(&entry.path().join(directory))?;
             }
@@ -139,6 +153,19 @@ pub fn uninstall(bpffs: &Path) -> Result<(), DatapathError> {
         }
         _ => Ok(()),
     }
+}
+
+fn remove_links(directory: &Path) -> Result<(), DatapathError> {
+    let failed = |source| DatapathError::Pin(directory.to_owned(), source);
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed(e)),
+    };
+    for entry in entries {
+        remove_link(&entry.map_err(failed)?.path())?;
+    }
+    Ok(())
 }
 
 fn remove_directory(path: &Path) -> Result<(), DatapathError> {

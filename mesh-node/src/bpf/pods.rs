@@ -109,7 +109,7 @@ impl Tables {
     }
 
     pub(super) fn unenroll(&mut self, pins: &Pins, cookie: u64) -> Result<(), DatapathError> {
-        pins::remove(&pins.pod(cookie))?;
+        pins::remove_link(&pins.pod(cookie))?;
         absent_is_fine(map::ENROLLED, self.enrolled.remove(&cookie))?;
         for kind in Listener::ALL {
             let key = Abi(ListenerKey::new(cookie, kind));

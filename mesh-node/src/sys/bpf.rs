@@ -30,6 +30,7 @@ const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
+const LINK_DETACH: libc::c_int = 34;
 
 #[repr(C)]
 #[derive(Default)]
@@ -219,6 +220,16 @@ impl Link {
         };
         // SAFETY: the command reads these four numbers only.
         unsafe { bpf(LINK_UPDATE, &mut attributes) }.map(drop)
+    }
+
+    /// Detaches the program now. Removing the last pin would detach it too, but some time later.
+    ///
+    /// # Errors
+    /// The kernel is older than Linux 5.9.
+    pub fn detach(&self) -> io::Result<()> {
+        let mut link = self.0.as_raw_fd().cast_unsigned();
+        // SAFETY: the command reads this one number only.
+        unsafe { bpf(LINK_DETACH, &mut link) }.map(drop)
     }
 
     /// The cgroup's id or the namespace's inode number; none when what it was attached to is gone.

@@ -183,6 +183,21 @@ fn spoofed_syn(source: IpAddr, to: SocketAddr) -> std::io::Result<()> {
     Ok(())
 }
 
+/// How many handshakes began at a listener of the pod, and failed.
+fn failed_attempts(pod: &Netns) -> u64 {
+    let statistics = pod.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"));
+    let statistics = statistics.unwrap().unwrap();
+    let tcp: Vec<&str> = statistics
+        .lines()
+        .filter(|line| line.starts_with("Tcp:"))
+        .collect();
+    let column = tcp[0]
+        .split(' ')
+        .position(|name| name == "AttemptFails")
+        .unwrap();
+    tcp[1].split(' ').nth(column).unwrap().parse().unwrap()
+}
+
 #[test]
 fn the_pods_own_address_from_outside_is_dropped() {
     let mut lab = Lab::new();
@@ -192,8 +207,14 @@ fn the_pods_own_address_from_outside_is_dropped() {
     // Resolves the neighbour, so that the SYN leaves at once.
     let to = address(POD6, 8080);
     assert_eq!(lab.dial_from_peer(to), format!("plaintext {to} {PEER6}"));
+    let before = failed_attempts(&lab.pod);
     lab.peer.run(|| spoofed_syn(ip(POD6), to)).unwrap().unwrap();
     // Once for the SYN, and once for the RST that answers it to the pod itself.
     assert_eq!(count(&datapath, "drop_own_source"), 2);
+    assert_eq!(
+        failed_attempts(&lab.pod),
+        before,
+        "the SYN reached the application's listener"
+    );
     assert_eq!(lab.app.accepted(), 0);
 }

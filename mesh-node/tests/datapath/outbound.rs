@@ -1,5 +1,7 @@
 //! Capture out: which connects reach the agent, and what both ends know of them.
 
+use aya::maps::{HashMap, Map, MapData};
+use mesh_common::abi::map;
 use mesh_node::bpf::Datapath;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -72,6 +74,32 @@ fn many_racing_connects_keep_their_destinations() {
     let _agent = lab.enroll(&datapath);
     assert_eq!(lab.app.ask("race 8 700").trim(), "0");
     assert_eq!(count(&datapath, "sock_ops", "handover_taken"), 5600);
+}
+
+#[test]
+fn connections_that_end_leave_no_entries() {
+    let mut lab = Lab::new();
+    let datapath = Arc::new(lab.open());
+    let _agent = lab.enroll(&datapath);
+    assert_eq!(lab.app.ask("race 4 100").trim(), "0");
+    assert_eq!(count(&datapath, "sock_ops", "local_recorded"), 400);
+    let entries = |name: &str| {
+        let pinned = MapData::from_pin(lab.bpffs().join("v1/maps").join(name)).unwrap();
+        let map = Map::from_map_data(pinned).unwrap();
+        let keys: Vec<_> = match name {
+            map::LOCAL => HashMap::<_, [u8; 48], u8>::try_from(map)
+                .unwrap()
+                .keys()
+                .collect(),
+            _ => HashMap::<_, [u8; 48], [u8; 24]>::try_from(map)
+                .unwrap()
+                .keys()
+                .collect(),
+        };
+        keys.len()
+    };
+    lab.wait_until(|| entries(map::LOCAL) == 0);
+    lab.wait_until(|| entries(map::HANDOVER) == 0);
 }
 
 #[test]
