@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod agent;
 pub mod bpf;
+pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod enroll;

@@ -69,8 +69,8 @@ impl Entry {
     }
 }
 
-/// A place in a log, from which on it is read.
-#[derive(Clone, Copy, Debug)]
+/// A place in a log, from which on it is read; by default its beginning.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Mark(usize);
 
 /// The log file of one agent.

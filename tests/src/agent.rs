@@ -57,7 +57,7 @@ impl Agent {
         let bpffs = lab.bpffs().join(&node.name);
         let access_log = node.dir.join("access.log");
         let binary = match sabotage {
-            Some(_) => programs::sabotage_binary("mesh-node")?,
+            Some(_) => programs::binary("mesh-node-sabotaged")?,
             None => programs::binary("mesh-node")?,
         };
         let show = |path: &Path| path.to_string_lossy().into_owned();

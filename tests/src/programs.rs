@@ -5,26 +5,14 @@ use std::path::PathBuf;
 
 /// The release binary of this name.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    find("WEFT_BIN_DIR", beside()?, name, "cargo xtask build")
-}
-
-/// The binary of this name that was built with the `sabotage` feature.
-pub fn sabotage_binary(name: &str) -> Result<PathBuf> {
-    let beside = beside()?.join("../sabotage/release");
-    find(
-        "WEFT_SABOTAGE_BIN_DIR",
-        beside,
-        name,
-        "cargo xtask build --sabotage",
-    )
-}
-
-fn find(variable: &str, fallback: PathBuf, name: &str, build: &str) -> Result<PathBuf> {
-    let dir = std::env::var_os(variable).map_or(fallback, PathBuf::from);
+    let dir = match std::env::var_os("WEFT_BIN_DIR") {
+        Some(dir) => dir.into(),
+        None => beside()?,
+    };
     let path = dir.join(name);
     ensure!(
         path.is_file(),
-        "there is no {name} in {}: run `{build}`, or set {variable}",
+        "there is no {name} in {}: run `cargo xtask build --sabotage`, or set WEFT_BIN_DIR",
         dir.display()
     );
     Ok(path.canonicalize()?)

@@ -57,7 +57,12 @@ fn only_a_certified_peer_with_a_sound_request_gets_through() -> Result<()> {
         "not the preferred key exchange: {served}"
     );
 
-    let mark = mesh.agent(2)?.access_log().mark();
+    let log = mesh.agent(2)?.access_log();
+    let start = lab::access_log::Mark::default();
+    log.wait(start, "the connection that was served", |e| {
+        e.verdict.as_deref() == Some("allow")
+    })?;
+    let mark = log.mark();
     for (what, rest) in [
         (
             "garbage instead of a ClientHello",
@@ -76,7 +81,6 @@ fn only_a_certified_peer_with_a_sound_request_gets_through() -> Result<()> {
         let line = say(&rest)?;
         assert!(line.starts_with("closed"), "{what}: {line}");
     }
-    let log = mesh.agent(2)?.access_log();
     log.wait(mark, "the TLS failures", |e| {
         e.response_flags.as_deref() == Some("TLS_FAILURE")
     })?;

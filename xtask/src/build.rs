@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// What to build.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also build the agent with its `sabotage` feature, into target/sabotage.
+    /// Also build the agent with its `sabotage` feature, as mesh-node-sabotaged.
     #[arg(long)]
     sabotage: bool,
 }
@@ -26,11 +26,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Where the release binaries are.
 pub(crate) fn bin_dir() -> PathBuf {
     target_dir().join("release")
-}
-
-/// Where the agent with the `sabotage` feature is.
-pub(crate) fn sabotage_dir() -> PathBuf {
-    target_dir().join("sabotage").join("release")
 }
 
 /// Builds the agent and the controller.
@@ -64,14 +59,22 @@ pub(crate) fn demo() -> Result<()> {
     })
 }
 
-/// Builds the agent that can be told to misbehave, apart from the one that ships.
+/// Builds the agent that can be told to misbehave, beside the one that ships and under another name.
 pub(crate) fn sabotage() -> Result<()> {
-    step("build mesh-node with the sabotage feature", || {
-        let dir = target_dir().join("sabotage");
-        let mut build = cargo(&["build", "--release", "-p", "mesh-node", "--bins"]);
-        build
-            .args(["--features", "sabotage", "--target-dir"])
-            .arg(dir);
-        run_command(build, "fix the errors above")
-    })
+    step(
+        "build mesh-node-sabotaged, for the demo's own checks",
+        || {
+            let args = [
+                "build",
+                "--release",
+                "-p",
+                "mesh-node",
+                "--features",
+                "sabotage",
+                "--bin",
+                "mesh-node-sabotaged",
+            ];
+            run_command(cargo(&args), "fix the errors above")
+        },
+    )
 }

@@ -42,8 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if let Some(kind) = &args.sabotage {
         build::sabotage()?;
-        demo.env("WEFT_SABOTAGE_BIN_DIR", build::sabotage_dir())
-            .args(["--sabotage", kind]);
+        demo.args(["--sabotage", kind]);
     }
     become_command(demo, "build it with `cargo xtask build`")
 }

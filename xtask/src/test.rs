@@ -19,6 +19,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     setup::run(&setup::Needs::lab())?;
     build::binaries()?;
+    build::sabotage()?;
     let mut test = cargo(&["test", "--release", "--workspace", "--exclude", "mesh-ebpf"]);
     test.args(&args.rest).env("WEFT_BIN_DIR", build::bin_dir());
     become_command(test, "is cargo installed?")

@@ -72,9 +72,12 @@ pub(crate) fn run(server: SocketAddr, behaviour: &Behaviour) -> Result<()> {
             println!("we reset");
         }
         Behaviour::Watch { bytes } => {
-            // A server that refuses may reset before everything is written.
-            let _ = tcp.write_all(&vec![7; *bytes]);
-            let (read, end) = drain(&tcp)?;
+            // A reset that comes before everything is written is told to the writer, and only once.
+            let (read, end) = match tcp.write_all(&vec![7; *bytes]) {
+                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => (0, End::Reset),
+                Err(e) => return Err(e.into()),
+                Ok(()) => drain(&tcp)?,
+            };
             println!("{read} {end}");
         }
         Behaviour::Push { limit, seconds } => {
