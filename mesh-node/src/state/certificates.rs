@@ -201,7 +201,7 @@ async fn keep(authority: Arc<Authority>, identity: SpiffeId, progress: watch::Se
                 let until = rfc3339(svid.not_after).unwrap_or_default();
                 tracing::info!("certificate of {identity}: valid until {until}");
                 backoff.reset();
-                let next = renewal(svid.not_before, svid.not_after, rand::random());
+                let next = renewal(SystemTime::now(), svid.not_after, rand::random());
                 progress.send_replace(Progress {
                     svid: Some(Arc::new(svid)),
                     error: None,

@@ -36,15 +36,16 @@ impl Backoff {
     }
 }
 
-/// When to renew what is valid from `not_before` to `not_after`: at half of its life or, by `chance`
-/// (0 to 1), up to a tenth of its life earlier.
-pub(super) fn renewal(not_before: SystemTime, not_after: SystemTime, chance: f64) -> SystemTime {
-    let life = not_after.duration_since(not_before).unwrap_or_default();
-    not_before + life.mul_f64(0.5 - 0.1 * chance.clamp(0.0, 1.0))
+/// When to renew what was obtained at `obtained` and is valid until `not_after`: halfway or, by `chance`
+/// (0 to 1), up to a tenth of the time earlier. The certificate's own beginning does not count, because
+/// authorities date it back.
+pub(super) fn renewal(obtained: SystemTime, not_after: SystemTime, chance: f64) -> SystemTime {
+    let life = not_after.duration_since(obtained).unwrap_or_default();
+    obtained + life.mul_f64(0.5 - 0.1 * chance.clamp(0.0, 1.0))
 }
 
-/// How long to wait from `now` until `at`; never less than `least`, so that a certificate which is
-/// already past half of its life when it arrives does not make a busy loop.
+/// How long to wait from `now` until `at`; never less than `least`, so that a certificate which
+/// has hardly any life left when it arrives does not make a busy loop.
 pub(super) fn wait(now: SystemTime, at: SystemTime, least: Duration) -> Duration {
     at.duration_since(now).unwrap_or_default().max(least)
 }

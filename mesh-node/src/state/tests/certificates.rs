@@ -137,8 +137,7 @@ async fn answers_that_are_no_good_are_not_used() {
 #[tokio::test]
 async fn a_certificate_is_renewed_in_the_background() {
     let controller = Controller::up();
-    // Past half of its life when it arrives.
-    controller.sign_by(valid_for(Validity::seconds(100, 20)));
+    controller.sign_by(valid_for(Validity::seconds(100, 5)));
     let certificates = Certificates::new(controller.options()).unwrap();
     let first = soon("an SVID", certificates.get(&web())).await.unwrap();
     controller.sign_by(valid_for(DAY));
