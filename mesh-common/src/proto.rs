@@ -1,7 +1,16 @@
 //! Generated wire types; see `proto/*.proto` for the meaning and units of each field.
-#![allow(missing_docs, clippy::all, reason = "generated from proto/, documented there")]
+#![allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated from proto/, documented there"
+)]
 #![allow(clippy::allow_attributes_without_reason, reason = "generated")]
-#![allow(unreachable_pub, unused_qualifications, rustdoc::all, reason = "generated")]
+#![allow(
+    unreachable_pub,
+    unused_qualifications,
+    rustdoc::all,
+    reason = "generated"
+)]
 
 /// `istio.workload`: workload discovery.
 pub mod workload {
