@@ -1,7 +1,7 @@
 //! A pod, a stranger and an agent: two network namespaces joined by a veth pair, two cgroups, a bpffs
 //! of its own. Everything goes when the lab is dropped; what a killed run left goes at the next start.
 
-use mesh_node::bpf::{Datapath, DatapathError, DatapathOptions, Listeners};
+use mesh_node::bpf::{Datapath, DatapathOptions, Listeners};
 use mesh_node::sys::Netns;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::net::{Shutdown, shutdown};
@@ -222,21 +222,15 @@ impl Agent {
         }
     }
 
-    pub(crate) fn enroll(&self, datapath: &Datapath, pod: &Netns, addresses: &[IpAddr]) {
-        self.try_enroll(datapath, pod, addresses).unwrap();
-    }
-
-    pub(crate) fn try_enroll(
-        &self,
-        datapath: &Datapath,
-        pod: &Netns,
-        addresses: &[IpAddr],
-    ) -> Result<(), DatapathError> {
-        let listeners = Listeners {
+    pub(crate) fn listeners(&self) -> Listeners<'_> {
+        Listeners {
             plaintext: self.plaintext.listener.as_fd(),
             hbone: self.hbone.listener.as_fd(),
-        };
-        datapath.enroll(pod, addresses, &listeners)
+        }
+    }
+
+    pub(crate) fn enroll(&self, datapath: &Datapath, pod: &Netns, addresses: &[IpAddr]) {
+        datapath.enroll(pod, addresses, &self.listeners()).unwrap();
     }
 }
 

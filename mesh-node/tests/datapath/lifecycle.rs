@@ -1,12 +1,13 @@
 //! Putting the data path in place, taking it over, and leaving nothing behind.
 
-use mesh_node::bpf::{Datapath, DatapathError, probe, uninstall};
+use mesh_node::bpf::{Datapath, DatapathError, Listeners, probe, uninstall};
 use mesh_node::sys::{Netns, interface_addresses};
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::lab::{Lab, PEER4, POD4, POD6, Server, address, ip};
+use crate::lab::{Agent, Lab, PEER4, POD4, POD6, Server, address, ip};
 
 #[test]
 fn an_unenrolled_pod_is_as_before() {
@@ -31,7 +32,7 @@ fn an_unenrolled_pod_is_as_before() {
                 .starts_with("app accept=")
         );
     }
-    assert_eq!(datapath.enrolled().unwrap(), []);
+    assert!(datapath.enrolled().unwrap().is_empty());
     let pods = lab.bpffs().join("v1/pods");
     assert_eq!(fs::read_dir(pods).unwrap().count(), 0, "a link is left");
     // And again, twice: enrolling is idempotent.
@@ -104,7 +105,7 @@ fn a_pod_that_ended_meanwhile_is_forgotten() {
     let second = lab.short_lived_netns();
     let cookie = second.cookie();
     {
-        let agent = crate::lab::Agent::start(&second, &datapath);
+        let agent = Agent::start(&second, &datapath);
         agent.enroll(&datapath, &second, &[ip("10.204.0.2")]);
     }
     assert_eq!(datapath.enrolled().unwrap().len(), 2);
@@ -154,11 +155,23 @@ fn a_full_table_is_named_and_leaves_no_half_pod() {
     let mut options = lab.options();
     options.max_pods = 1;
     let datapath = Arc::new(Datapath::open(&options).unwrap());
-    let agent = lab.enroll(&datapath);
-    let error = agent
-        .try_enroll(&datapath, &lab.peer, &[ip(PEER4)])
+    let agent = Agent::start(&lab.pod, &datapath);
+    // The first listener finds its place, the second is no socket: both must be out again.
+    let no_socket = File::open("/dev/null").unwrap();
+    let listeners = Listeners {
+        hbone: no_socket.as_fd(),
+        ..agent.listeners()
+    };
+    let error = datapath
+        .enroll(&lab.peer, &[ip(PEER4)], &listeners)
         .unwrap_err();
-    assert!(matches!(error, DatapathError::Full(_, 1 | 2)), "{error}");
+    assert!(matches!(error, DatapathError::Map(..)), "{error}");
+    assert!(datapath.enrolled().unwrap().is_empty());
+    agent.enroll(&datapath, &lab.pod, &Lab::addresses());
+    let error = datapath
+        .enroll(&lab.peer, &[ip(PEER4)], &agent.listeners())
+        .unwrap_err();
+    assert!(matches!(error, DatapathError::Full(_, 2)), "{error}");
     assert_eq!(datapath.enrolled().unwrap(), [lab.pod.cookie()]);
     assert!(lab.app.connect(address(PEER4, 80)).contains(" captured "));
 }
