@@ -64,9 +64,21 @@ pub struct Addresses {
 /// When an address cannot be bound; names the flag.
 pub async fn serve(addresses: Addresses, admin: Admin) -> io::Result<()> {
     let routes = [
-        ("--admin-addr", addresses.admin, Router::new().route("/config_dump", get(config_dump))),
-        ("--metrics-addr", addresses.metrics, Router::new().route("/metrics", get(metrics))),
-        ("--ready-addr", addresses.ready, Router::new().route("/healthz/ready", get(ready))),
+        (
+            "--admin-addr",
+            addresses.admin,
+            Router::new().route("/config_dump", get(config_dump)),
+        ),
+        (
+            "--metrics-addr",
+            addresses.metrics,
+            Router::new().route("/metrics", get(metrics)),
+        ),
+        (
+            "--ready-addr",
+            addresses.ready,
+            Router::new().route("/healthz/ready", get(ready)),
+        ),
     ];
     for (flag, address, router) in routes {
         let listener = TcpListener::bind(address)
@@ -87,8 +99,13 @@ async fn ready(Shared(admin): Shared<Admin>) -> impl IntoResponse {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
         let status = admin.state.sync_status();
-        let why = status.last_error.unwrap_or_else(|| "waiting for the first state".into());
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
+        let why = status
+            .last_error
+            .unwrap_or_else(|| "waiting for the first state".into());
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {why}\n"),
+        )
     }
 }
 
@@ -125,7 +142,8 @@ fn count(n: usize) -> i64 {
 
 /// Seconds since `at`; 0 if the clock went back.
 fn age(at: SystemTime) -> i64 {
-    at.elapsed().map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+    at.elapsed()
+        .map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
 }
 
 async fn config_dump(Shared(admin): Shared<Admin>) -> Json<Value> {

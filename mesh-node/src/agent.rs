@@ -95,7 +95,12 @@ async fn supervise(config: Config, data_plane: tokio::runtime::Handle) -> anyhow
         metrics: config.metrics_addr,
         ready: config.ready_addr,
     };
-    let admin = Admin { mesh: mesh.clone(), enrolment, state: state.clone(), readiness: readiness.clone() };
+    let admin = Admin {
+        mesh: mesh.clone(),
+        enrolment,
+        state: state.clone(),
+        readiness: readiness.clone(),
+    };
     admin::serve(addresses, admin).await?;
     tokio::spawn(async move {
         state.synced().await;
@@ -110,8 +115,14 @@ async fn supervise(config: Config, data_plane: tokio::runtime::Handle) -> anyhow
     tracing::info!("draining for at most {:?}", config.drain_deadline);
     drain.start();
     mesh.connections.close();
-    if tokio::time::timeout(config.drain_deadline, mesh.connections.wait()).await.is_err() {
-        tracing::warn!("{} connections are closed at the drain deadline", mesh.connections.len());
+    if tokio::time::timeout(config.drain_deadline, mesh.connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "{} connections are closed at the drain deadline",
+            mesh.connections.len()
+        );
         drain.expire();
         // They only have to write their last lines.
         let _ = tokio::time::timeout(LAST_LINES_WITHIN, mesh.connections.wait()).await;

@@ -19,7 +19,10 @@ impl Drain {
     /// A part of this drain that can also be drained alone.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { started: self.started.child_token(), expired: self.expired.child_token() }
+        Self {
+            started: self.started.child_token(),
+            expired: self.expired.child_token(),
+        }
     }
 
     /// Starts: no new connections, GOAWAY on tunnels.

@@ -31,7 +31,9 @@ impl Pod {
     /// The pod's workload as the controller describes it; none while it is unknown.
     #[must_use]
     pub fn workload(&self, snapshot: &Snapshot) -> Option<Arc<Workload>> {
-        snapshot.workload_by_name(&self.namespace, &self.name).cloned()
+        snapshot
+            .workload_by_name(&self.namespace, &self.name)
+            .cloned()
     }
 }
 

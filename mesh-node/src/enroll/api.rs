@@ -5,8 +5,8 @@ use rustix::fs::{Mode, chmod, unlink};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
-    SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, recvmsg, send,
-    socket_with, sockopt,
+    SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, recvmsg, send, socket_with,
+    sockopt,
 };
 use serde::{Deserialize, Serialize};
 use std::io::{self, IoSliceMut};
@@ -15,8 +15,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::manager::{Enrolled, Enrolment};
 use super::SOCKET;
+use super::manager::{Enrolled, Enrolment};
 use crate::sys::Netns;
 
 /// Longest message, bytes.
@@ -75,7 +75,10 @@ impl Api {
     pub fn bind(run_dir: &Path) -> io::Result<Self> {
         let path = run_dir.join(SOCKET);
         let named = |e: io::Error| {
-            io::Error::new(e.kind(), format!("enrolment socket {}: {e}", path.display()))
+            io::Error::new(
+                e.kind(),
+                format!("enrolment socket {}: {e}", path.display()),
+            )
         };
         std::fs::create_dir_all(run_dir).map_err(named)?;
         match unlink(&path) {
@@ -84,8 +87,12 @@ impl Api {
         }
         let listener = (|| {
             let address = SocketAddrUnix::new(&path)?;
-            let socket =
-                socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+            let socket = socket_with(
+                AddressFamily::UNIX,
+                SocketType::SEQPACKET,
+                SocketFlags::CLOEXEC,
+                None,
+            )?;
             bind(&socket, &address)?;
             chmod(&path, Mode::RUSR | Mode::WUSR)?;
             listen(&socket, 128)?;
@@ -100,7 +107,9 @@ impl Api {
     /// # Errors
     /// When the thread cannot be started.
     pub fn spawn(self, enrolment: Enrolment) -> io::Result<()> {
-        std::thread::Builder::new().name("enrolment".into()).spawn(move || self.run(&enrolment))?;
+        std::thread::Builder::new()
+            .name("enrolment".into())
+            .spawn(move || self.run(&enrolment))?;
         Ok(())
     }
 
@@ -167,7 +176,11 @@ fn answer(request: Request, descriptor: Option<OwnedFd>, enrolment: &Enrolment) 
     let done = match request {
         Request::List => return Reply::Pods(enrolment.list()),
         Request::Remove { namespace, name } => enrolment.remove(&namespace, &name),
-        Request::Add { namespace, name, netns } => {
+        Request::Add {
+            namespace,
+            name,
+            netns,
+        } => {
             if namespace.is_empty() || name.is_empty() {
                 return Reply::Error("namespace and name must not be empty".into());
             }

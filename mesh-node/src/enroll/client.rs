@@ -2,8 +2,8 @@
 
 use anyhow::{Context, bail};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketAddrUnix, SocketFlags, SocketType, connect, recv, sendmsg, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, connect, recv, sendmsg, socket_with, sockopt,
 };
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -25,14 +25,24 @@ pub fn call(run_dir: &Path, request: &Request) -> anyhow::Result<Reply> {
     let path = run_dir.join(SOCKET);
     let netns = match request {
         Request::Add { netns, .. } => Some(std::fs::File::open(netns).with_context(|| {
-            format!("cannot open network namespace {}; check --netns", netns.display())
+            format!(
+                "cannot open network namespace {}; check --netns",
+                netns.display()
+            )
         })?),
         _ => None,
     };
-    let socket =
-        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     connect(&socket, &SocketAddrUnix::new(&path)?).with_context(|| {
-        format!("no agent answers on {}; is mesh-node running with this --run-dir?", path.display())
+        format!(
+            "no agent answers on {}; is mesh-node running with this --run-dir?",
+            path.display()
+        )
     })?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(ANSWER_WITHIN))?;
     let text = serde_json::to_vec(request)?;
@@ -42,8 +52,13 @@ pub fn call(run_dir: &Path, request: &Request) -> anyhow::Result<Reply> {
     if let Some(descriptors) = &descriptors {
         control.push(SendAncillaryMessage::ScmRights(descriptors));
     }
-    sendmsg(&socket, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL)
-        .context("cannot send the request to the agent")?;
+    sendmsg(
+        &socket,
+        &[IoSlice::new(&text)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )
+    .context("cannot send the request to the agent")?;
     let mut answer = vec![0; MESSAGE];
     let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())
         .context("the agent did not answer; see its log")?;

@@ -30,7 +30,9 @@ pub enum EnrollError {
     #[error("pod {0}: network namespace {1}: {2}")]
     Netns(String, PathBuf, io::Error),
     /// The network namespace has no address that traffic could come from or go to.
-    #[error("pod {0}: its network namespace {1} has no address besides loopback; enrol it after its network is set up")]
+    #[error(
+        "pod {0}: its network namespace {1} has no address besides loopback; enrol it after its network is set up"
+    )]
     NoAddress(String, PathBuf),
     /// The network namespace is another pod's.
     #[error("pod {0}: network namespace {1} is enrolled as pod {2}; un-enrol that first")]
@@ -86,14 +88,15 @@ pub struct Enrolment(Arc<Shared>);
 impl Enrolment {
     /// No pods yet. Their connections run on `runtime` and end with `drain`.
     #[must_use]
-    pub fn new(
-        mesh: Mesh,
-        runtime: Handle,
-        drain: Drain,
-            store: Store,
-    ) -> Self {
+    pub fn new(mesh: Mesh, runtime: Handle, drain: Drain, store: Store) -> Self {
         let pods = Mutex::default();
-        Self(Arc::new(Shared { mesh, runtime, drain, store, pods }))
+        Self(Arc::new(Shared {
+            mesh,
+            runtime,
+            drain,
+            store,
+            pods,
+        }))
     }
 
     /// Takes up the pods of an earlier run and clears what is left of those that are gone. A pod
@@ -188,8 +191,14 @@ impl Enrolment {
             drop(closed);
         });
         let (certified, watch) = watch::channel(None);
-        shared.runtime.spawn(certify(shared.mesh.clone(), pod.clone(), certified));
-        pods.push(Entry { pod, listening, certified: watch });
+        shared
+            .runtime
+            .spawn(certify(shared.mesh.clone(), pod.clone(), certified));
+        pods.push(Entry {
+            pod,
+            listening,
+            certified: watch,
+        });
         self.save(&pods)
     }
 
@@ -229,7 +238,9 @@ impl Enrolment {
         let gone = pods.remove(at);
         let identity = gone.certified.borrow().clone();
         if let Some(identity) = identity {
-            let shared = pods.iter().any(|e| e.certified.borrow().as_ref() == Some(&identity));
+            let shared = pods
+                .iter()
+                .any(|e| e.certified.borrow().as_ref() == Some(&identity));
             if !shared {
                 self.0.mesh.certificates.release(&identity);
             }
@@ -275,7 +286,9 @@ async fn certify(mesh: Mesh, pod: Arc<Pod>, certified: watch::Sender<Option<Spif
     let mut snapshot = mesh.snapshot.clone();
     let fetch = async {
         let known = snapshot.wait_for(|s| pod.workload(s).is_some()).await;
-        let Some(workload) = known.ok().and_then(|s| pod.workload(&s)) else { return };
+        let Some(workload) = known.ok().and_then(|s| pod.workload(&s)) else {
+            return;
+        };
         let identity = workload.identity();
         while let Err(e) = mesh.certificates.get(&identity).await {
             tracing::debug!(%pod, "no certificate yet: {e}");

@@ -43,7 +43,9 @@ impl Store {
     /// The list in `run_dir`.
     #[must_use]
     pub fn new(run_dir: &Path) -> Self {
-        Self { path: run_dir.join(FILE) }
+        Self {
+            path: run_dir.join(FILE),
+        }
     }
 
     /// The pods enrolled when the list was last written; none if it never was.
@@ -69,7 +71,9 @@ impl Store {
             .map_err(|e| StoreError::Damaged(self.path.clone(), e))?;
         let next = self.path.with_extension("json.new");
         let mut file = fs::File::create(&next).map_err(failed)?;
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.write_all(&text)
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
         fs::rename(&next, &self.path).map_err(failed)
     }
 }
@@ -103,7 +107,10 @@ mod tests {
         let path = dir.path().join(FILE);
         fs::write(&path, "[{\"namespace\": 1}]").unwrap();
         let error = Store::new(dir.path()).load().unwrap_err().to_string();
-        assert!(error.contains("pods.json") && error.contains("remove it"), "{error}");
+        assert!(
+            error.contains("pods.json") && error.contains("remove it"),
+            "{error}"
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), "[{\"namespace\": 1}]");
     }
 }

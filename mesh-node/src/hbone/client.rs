@@ -109,14 +109,19 @@ impl Tunnel {
         self.usable()
             && self
                 .streams
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1))
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                    (n < limit).then_some(n + 1)
+                })
                 .is_ok()
     }
 
     /// Gives a place back.
     pub(super) fn release(&self) {
         self.streams.fetch_sub(1, Ordering::AcqRel);
-        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self
+            .last_used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     pub(super) fn usable(&self) -> bool {
@@ -129,8 +134,12 @@ impl Tunnel {
     }
 
     pub(super) fn unused_since(&self) -> Option<Instant> {
-        (self.streams.load(Ordering::Acquire) == 0)
-            .then(|| *self.last_used.lock().unwrap_or_else(PoisonError::into_inner))
+        (self.streams.load(Ordering::Acquire) == 0).then(|| {
+            *self
+                .last_used
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        })
     }
 
     /// Opens a stream and waits for the peer's 200.
@@ -147,6 +156,9 @@ impl Tunnel {
         if response.status() != StatusCode::OK {
             return Err(OpenError::Refused(response.status()));
         }
-        Ok(Stream { send, recv: response.into_body() })
+        Ok(Stream {
+            send,
+            recv: response.into_body(),
+        })
     }
 }

@@ -13,7 +13,7 @@ mod tests;
 
 pub use client::{OpenError, Tunnel};
 pub use pool::{Key, Lease, Pool};
-pub use request::{Baggage, BadRequest, ConnectRequest};
+pub use request::{BadRequest, Baggage, ConnectRequest};
 pub use server::{Incoming, serve};
 
 use bytes::Bytes;

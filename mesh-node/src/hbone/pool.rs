@@ -39,7 +39,10 @@ impl Slot {
     fn reserve(self: &Arc<Self>) -> Option<Lease> {
         let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
         tunnels.retain(|tunnel| tunnel.usable());
-        tunnels.iter().find(|tunnel| tunnel.reserve()).map(|tunnel| Lease(tunnel.clone()))
+        tunnels
+            .iter()
+            .find(|tunnel| tunnel.reserve())
+            .map(|tunnel| Lease(tunnel.clone()))
     }
 }
 
@@ -141,7 +144,10 @@ impl Pool {
     pub fn tunnels(&self) -> usize {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let open = |slot: &Arc<Slot>| {
-            slot.tunnels.lock().unwrap_or_else(PoisonError::into_inner).len()
+            slot.tunnels
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .len()
         };
         slots.values().map(open).sum()
     }
@@ -155,8 +161,9 @@ impl Pool {
             slots.retain(|_, slot| {
                 let mut tunnels = slot.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
                 tunnels.retain(|tunnel| {
-                    let unused =
-                        tunnel.unused_since().is_some_and(|since| now - since > UNUSED_FOR);
+                    let unused = tunnel
+                        .unused_since()
+                        .is_some_and(|since| now - since > UNUSED_FOR);
                     tunnel.usable() && !unused
                 });
                 !tunnels.is_empty() || Arc::strong_count(slot) > 1

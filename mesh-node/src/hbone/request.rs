@@ -50,7 +50,11 @@ impl Baggage {
     /// The header's value, `key=value` pairs joined by commas.
     #[must_use]
     pub fn header(&self) -> Option<HeaderValue> {
-        let pairs: Vec<String> = self.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pairs: Vec<String> = self
+            .0
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         HeaderValue::try_from(pairs.join(",")).ok()
     }
 }
@@ -83,7 +87,9 @@ impl ConnectRequest {
             headers.insert(BAGGAGE, value);
         }
         if let Some(client) = self.forwarded_for {
-            let host = service_host.map(|host| format!(";host={host}")).unwrap_or_default();
+            let host = service_host
+                .map(|host| format!(";host={host}"))
+                .unwrap_or_default();
             if let Ok(value) = HeaderValue::try_from(format!("for=\"{client}\"{host}")) {
                 headers.insert(FORWARDED, value);
             }
@@ -99,10 +105,18 @@ impl ConnectRequest {
         if request.method() != Method::CONNECT {
             return Err(BadRequest::Method(request.method().clone()));
         }
-        let stated = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-        let authority: SocketAddr =
-            stated.parse().map_err(|_| BadRequest::Authority(stated.chars().take(256).collect()))?;
-        Ok(Self { authority: canonical(authority), forwarded_for: forwarded_for(request.headers()) })
+        let stated = request
+            .uri()
+            .authority()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let authority: SocketAddr = stated
+            .parse()
+            .map_err(|_| BadRequest::Authority(stated.chars().take(256).collect()))?;
+        Ok(Self {
+            authority: canonical(authority),
+            forwarded_for: forwarded_for(request.headers()),
+        })
     }
 
     /// The client's address that may be shown to the application: the stated one, if its IP is the
@@ -129,7 +143,8 @@ fn forwarded_for(headers: &HeaderMap) -> Option<SocketAddr> {
         name.eq_ignore_ascii_case("for").then_some(value)
     })?;
     let address: SocketAddr = node.trim_matches('"').parse().ok()?;
-    let usable = address.port() != 0 && !matches!(address.ip(), IpAddr::V4(ip) if ip.is_unspecified());
+    let usable =
+        address.port() != 0 && !matches!(address.ip(), IpAddr::V4(ip) if ip.is_unspecified());
     usable.then(|| canonical(address))
 }
 
@@ -142,21 +157,26 @@ mod tests {
         *request.method_mut() = method;
         *request.uri_mut() = Uri::try_from(authority).unwrap();
         if let Some(value) = forwarded {
-            request.headers_mut().insert(FORWARDED, HeaderValue::try_from(value).unwrap());
+            request
+                .headers_mut()
+                .insert(FORWARDED, HeaderValue::try_from(value).unwrap());
         }
         request
     }
 
     #[test]
     fn what_is_built_is_what_is_read() {
-        for (authority, client) in
-            [("10.0.0.1:80", "10.0.0.2:4711"), ("[fd00::1]:80", "[fd00::2]:4711")]
-        {
+        for (authority, client) in [
+            ("10.0.0.1:80", "10.0.0.2:4711"),
+            ("[fd00::1]:80", "[fd00::2]:4711"),
+        ] {
             let asked = ConnectRequest {
                 authority: authority.parse().unwrap(),
                 forwarded_for: Some(client.parse().unwrap()),
             };
-            let http = asked.to_http(&Baggage::default(), Some("a.b.svc.cluster.local")).unwrap();
+            let http = asked
+                .to_http(&Baggage::default(), Some("a.b.svc.cluster.local"))
+                .unwrap();
             assert_eq!(http.uri().authority().unwrap().as_str(), authority);
             assert_eq!(ConnectRequest::from_http(&http), Ok(asked));
         }

@@ -8,8 +8,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::{
-    BadRequest, CONNECTION_WINDOW, ConnectRequest, FRAME, HEADER_LIST, SEND_BUFFER,
-    STREAM_WINDOW, STREAMS_ACCEPTED, Stream, keepalive,
+    BadRequest, CONNECTION_WINDOW, ConnectRequest, FRAME, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW,
+    STREAMS_ACCEPTED, Stream, keepalive,
 };
 use crate::drain::Drain;
 use crate::tls::Secured;
@@ -43,7 +43,10 @@ impl Incoming {
             response.headers_mut().insert("baggage", value);
         }
         let send = self.respond.send_response(response, false)?;
-        Ok(Stream { send, recv: self.request.into_body() })
+        Ok(Stream {
+            send,
+            recv: self.request.into_body(),
+        })
     }
 
     /// Answers with an error status and ends the stream.

@@ -14,7 +14,11 @@ use crate::tls::Authenticated;
 const FAR: Duration = Duration::from_secs(3600);
 
 fn key(destination: &str) -> Key {
-    let id = |s: &str| format!("spiffe://cluster.local/ns/shop/sa/{s}").parse().unwrap();
+    let id = |s: &str| {
+        format!("spiffe://cluster.local/ns/shop/sa/{s}")
+            .parse()
+            .unwrap()
+    };
     Key {
         source: id("client"),
         source_netns: 1,
@@ -24,7 +28,10 @@ fn key(destination: &str) -> Key {
 }
 
 fn request() -> Result<http::Request<()>, OpenError> {
-    let asked = ConnectRequest { authority: "10.0.0.1:80".parse().unwrap(), forwarded_for: None };
+    let asked = ConnectRequest {
+        authority: "10.0.0.1:80".parse().unwrap(),
+        forwarded_for: None,
+    };
     Ok(asked.to_http(&Baggage::default(), None).unwrap())
 }
 
@@ -34,7 +41,9 @@ async fn peer(io: DuplexStream, drain: Drain, status: StatusCode) {
         if status != StatusCode::OK {
             return incoming.refuse(status);
         }
-        let Ok(Stream { mut send, mut recv }) = incoming.accept(None) else { return };
+        let Ok(Stream { mut send, mut recv }) = incoming.accept(None) else {
+            return;
+        };
         while let Some(Ok(data)) = recv.data().await {
             let _ = recv.flow_control().release_capacity(data.len());
             let _ = send.send_data(data, false);
@@ -68,7 +77,10 @@ impl Dialler {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         tokio::spawn(peer(theirs, self.drain.clone(), self.status));
         let identity = key("10.0.0.1:15008").expected[0].clone();
-        let stream = Authenticated { stream: Box::new(ours), peer: identity };
+        let stream = Authenticated {
+            stream: Box::new(ours),
+            peer: identity,
+        };
         Tunnel::establish(stream, self.expires).await
     }
 
@@ -78,13 +90,20 @@ impl Dialler {
 }
 
 async fn echoed(stream: &mut Stream, text: &'static str) -> Bytes {
-    stream.send.send_data(Bytes::from_static(text.as_bytes()), false).unwrap();
+    stream
+        .send
+        .send_data(Bytes::from_static(text.as_bytes()), false)
+        .unwrap();
     stream.recv.data().await.unwrap().unwrap()
 }
 
 #[tokio::test]
 async fn streams_share_a_tunnel_and_carry_their_own_bytes() {
-    let (pool, dialler, key) = (Pool::default(), Dialler::new(StatusCode::OK), key("10.0.0.1:15008"));
+    let (pool, dialler, key) = (
+        Pool::default(),
+        Dialler::new(StatusCode::OK),
+        key("10.0.0.1:15008"),
+    );
     let (mut one, _a) = pool.open(&key, request, || dialler.dial()).await.unwrap();
     let (mut two, _b) = pool.open(&key, request, || dialler.dial()).await.unwrap();
     assert_eq!(echoed(&mut two, "two").await, "two");
@@ -100,9 +119,18 @@ async fn tunnels_are_not_shared_across_keys() {
         "spiffe://cluster.local/ns/shop/sa/other".parse().unwrap();
     let keys = [
         base.clone(),
-        Key { source: other.clone(), ..base.clone() },
-        Key { source_netns: 2, ..base.clone() },
-        Key { expected: Arc::new([other]), ..base.clone() },
+        Key {
+            source: other.clone(),
+            ..base.clone()
+        },
+        Key {
+            source_netns: 2,
+            ..base.clone()
+        },
+        Key {
+            expected: Arc::new([other]),
+            ..base.clone()
+        },
         key("10.0.0.2:15008"),
     ];
     for key in &keys {
@@ -110,12 +138,20 @@ async fn tunnels_are_not_shared_across_keys() {
     }
     assert_eq!(dialler.count(), keys.len());
     pool.forget_netns(1);
-    assert_eq!(pool.tunnels(), 1, "only the tunnel of the other namespace stays");
+    assert_eq!(
+        pool.tunnels(),
+        1,
+        "only the tunnel of the other namespace stays"
+    );
 }
 
 #[tokio::test]
 async fn a_full_tunnel_is_followed_by_another() {
-    let (pool, dialler, key) = (Pool::default(), Dialler::new(StatusCode::OK), key("10.0.0.1:15008"));
+    let (pool, dialler, key) = (
+        Pool::default(),
+        Dialler::new(StatusCode::OK),
+        key("10.0.0.1:15008"),
+    );
     let mut held = Vec::new();
     for _ in 0..STREAMS_OPENED + 1 {
         held.push(pool.open(&key, request, || dialler.dial()).await.unwrap());
@@ -128,11 +164,18 @@ async fn a_full_tunnel_is_followed_by_another() {
 
 #[tokio::test]
 async fn a_peer_that_drains_is_replaced_and_its_open_streams_go_on() {
-    let (pool, dialler, key) = (Pool::default(), Dialler::new(StatusCode::OK), key("10.0.0.1:15008"));
+    let (pool, dialler, key) = (
+        Pool::default(),
+        Dialler::new(StatusCode::OK),
+        key("10.0.0.1:15008"),
+    );
     let (mut old, _a) = pool.open(&key, request, || dialler.dial()).await.unwrap();
     assert_eq!(echoed(&mut old, "before").await, "before");
     dialler.drain.start();
-    let fresh = Dialler { drain: Drain::new(), ..dialler.clone() };
+    let fresh = Dialler {
+        drain: Drain::new(),
+        ..dialler.clone()
+    };
     let (mut new, _b) = pool.open(&key, request, || fresh.dial()).await.unwrap();
     assert_eq!(echoed(&mut new, "new").await, "new");
     assert_eq!(echoed(&mut old, "after").await, "after");
@@ -144,8 +187,14 @@ async fn a_refusal_is_reported_and_costs_no_tunnel() {
     let (pool, key) = (Pool::default(), key("10.0.0.1:15008"));
     let dialler = Dialler::new(StatusCode::UNAUTHORIZED);
     for _ in 0..3 {
-        let error = pool.open(&key, request, || dialler.dial()).await.unwrap_err();
-        assert!(matches!(error, OpenError::Refused(StatusCode::UNAUTHORIZED)), "{error}");
+        let error = pool
+            .open(&key, request, || dialler.dial())
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, OpenError::Refused(StatusCode::UNAUTHORIZED)),
+            "{error}"
+        );
     }
     assert_eq!(dialler.count(), 1);
 }
@@ -153,7 +202,10 @@ async fn a_refusal_is_reported_and_costs_no_tunnel() {
 #[tokio::test]
 async fn an_expired_certificate_opens_no_new_stream() {
     let (pool, key) = (Pool::default(), key("10.0.0.1:15008"));
-    let expired = Dialler { expires: SystemTime::now() - FAR, ..Dialler::new(StatusCode::OK) };
+    let expired = Dialler {
+        expires: SystemTime::now() - FAR,
+        ..Dialler::new(StatusCode::OK)
+    };
     let valid = Dialler::new(StatusCode::OK);
     let _ = pool.open(&key, request, || expired.dial()).await;
     pool.open(&key, request, || valid.dial()).await.unwrap();
@@ -173,6 +225,9 @@ async fn those_who_wait_for_one_failing_dial_share_its_error() {
         Err(OpenError::Timeout("the peer is away"))
     };
     let all = futures::future::join_all((0..20).map(|_| pool.open(&key, request, dial))).await;
-    assert!(all.iter().all(|opened| matches!(opened, Err(OpenError::Timeout(_)))));
+    assert!(
+        all.iter()
+            .all(|opened| matches!(opened, Err(OpenError::Timeout(_))))
+    );
     assert_eq!(dialled.load(Ordering::SeqCst), 1);
 }

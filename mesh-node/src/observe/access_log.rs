@@ -30,16 +30,23 @@ impl AccessLog {
         let out: Box<dyn Write + Send> = if target == "-" {
             Box::new(std::io::stdout())
         } else {
-            let file = OpenOptions::new().create(true).append(true).open(target).map_err(|e| {
-                std::io::Error::new(e.kind(), format!("--access-log {target}: {e}"))
-            })?;
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(target)
+                .map_err(|e| {
+                    std::io::Error::new(e.kind(), format!("--access-log {target}: {e}"))
+                })?;
             Box::new(file)
         };
         let (queue, lines) = sync_channel(QUEUE_LINES);
         std::thread::Builder::new()
             .name("access-log".into())
             .spawn(move || write_lines(BufWriter::new(out), &lines))?;
-        Ok(Self { queue, dropped: Arc::default() })
+        Ok(Self {
+            queue,
+            dropped: Arc::default(),
+        })
     }
 
     /// Queues one line (without its newline); never blocks.

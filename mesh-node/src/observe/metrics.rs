@@ -17,7 +17,12 @@ pub(super) struct Known(Option<Arc<str>>);
 
 impl EncodeLabelValue for Known {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-        encoder.write_str(self.0.as_deref().filter(|s| !s.is_empty()).unwrap_or("unknown"))
+        encoder.write_str(
+            self.0
+                .as_deref()
+                .filter(|s| !s.is_empty())
+                .unwrap_or("unknown"),
+        )
     }
 }
 
@@ -157,8 +162,16 @@ impl Metrics {
         for (name, help, metric) in [
             ("tcp_connections_opened", "TCP connections opened", &opened),
             ("tcp_connections_closed", "TCP connections closed", &closed),
-            ("tcp_connections_failed", "TCP connections refused or not established", &failed),
-            ("tcp_received_bytes", "Bytes received from the client", &received),
+            (
+                "tcp_connections_failed",
+                "TCP connections refused or not established",
+                &failed,
+            ),
+            (
+                "tcp_received_bytes",
+                "Bytes received from the client",
+                &received,
+            ),
             ("tcp_sent_bytes", "Bytes sent to the client", &sent),
         ] {
             tcp.register(name, help, metric.clone());
@@ -170,22 +183,46 @@ impl Metrics {
             "Decisions of the eBPF programs since they were pinned, by reason",
             gauges.steering.clone(),
         );
-        own.register("enrolled_pods", "Pods enrolled on this node", gauges.pods.clone());
-        own.register("outbound_tunnels", "Open HBONE tunnels to peers", gauges.tunnels.clone());
-        own.register("live_inbound_connections", "Inbound connections now", gauges.live.clone());
+        own.register(
+            "enrolled_pods",
+            "Pods enrolled on this node",
+            gauges.pods.clone(),
+        );
+        own.register(
+            "outbound_tunnels",
+            "Open HBONE tunnels to peers",
+            gauges.tunnels.clone(),
+        );
+        own.register(
+            "live_inbound_connections",
+            "Inbound connections now",
+            gauges.live.clone(),
+        );
         own.register(
             "access_log_lines_dropped",
             "Access-log lines lost to a slow disk",
             gauges.dropped.clone(),
         );
-        own.register("controller_connected", "1 while discovery is up", gauges.connected.clone());
+        own.register(
+            "controller_connected",
+            "1 while discovery is up",
+            gauges.connected.clone(),
+        );
         own.register_with_unit(
             "state_age",
             "Time since the controller last sent state; -1 before the first",
             Unit::Seconds,
             gauges.age.clone(),
         );
-        Self { registry, opened, closed, failed, received, sent, agent: Mutex::new(gauges) }
+        Self {
+            registry,
+            opened,
+            closed,
+            failed,
+            received,
+            sent,
+            agent: Mutex::new(gauges),
+        }
     }
 
     /// The exposition text (OpenMetrics 1.0) with the agent's own figures as given.
@@ -204,7 +241,9 @@ impl Metrics {
             gauges.pods.set(agent.enrolled_pods);
             gauges.tunnels.set(agent.outbound_tunnels);
             gauges.live.set(agent.live_inbound);
-            gauges.dropped.set(i64::try_from(agent.log_lines_dropped).unwrap_or(i64::MAX));
+            gauges
+                .dropped
+                .set(i64::try_from(agent.log_lines_dropped).unwrap_or(i64::MAX));
             gauges.connected.set(i64::from(agent.controller_connected));
             gauges.age.set(agent.state_age_seconds.unwrap_or(-1));
         }

@@ -80,7 +80,11 @@ impl Party {
     /// An end of which only the address is known.
     #[must_use]
     pub fn unknown(address: SocketAddr) -> Self {
-        Self { address, workload: None, identity: None }
+        Self {
+            address,
+            workload: None,
+            identity: None,
+        }
     }
 }
 
@@ -142,13 +146,19 @@ impl Outcome {
     /// It ran to its end.
     #[must_use]
     pub fn completed() -> Self {
-        Self { flag: Flag::Ok, error: None }
+        Self {
+            flag: Flag::Ok,
+            error: None,
+        }
     }
 
     /// It failed, or was refused, for the reason given.
     #[must_use]
     pub fn failed(flag: Flag, error: impl std::fmt::Display) -> Self {
-        Self { flag, error: Some(error.to_string()) }
+        Self {
+            flag,
+            error: Some(error.to_string()),
+        }
     }
 }
 
@@ -243,7 +253,9 @@ impl Drop for Record {
             metrics.failed.get_or_create(&labels).inc();
         }
         let count = |read: fn(&Traffic) -> &AtomicU64| {
-            self.traffic.as_deref().map_or(0, |t| read(t).load(Ordering::Relaxed))
+            self.traffic
+                .as_deref()
+                .map_or(0, |t| read(t).load(Ordering::Relaxed))
         };
         // The log speaks for the workload on this node, the metrics for the connection.
         let (bytes_sent, bytes_recv) = match self.parties.reporter {
@@ -270,7 +282,10 @@ impl Drop for Record {
             bytes_recv,
             duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             connection_security_policy: self.parties.security.log_label(),
-            verdict: self.verdict.as_ref().map(|v| if v.is_allow() { "allow" } else { "deny" }),
+            verdict: self
+                .verdict
+                .as_ref()
+                .map(|v| if v.is_allow() { "allow" } else { "deny" }),
             policy: self.verdict.as_ref().and_then(|v| v.policy.as_deref()),
             rule: self.verdict.as_ref().and_then(|v| v.rule),
             reason: self.verdict.as_ref().map(|v| v.reason.to_string()),

@@ -46,10 +46,16 @@ pub(super) fn authorize(
     let verdict = registration.facts().judge(&state);
     #[cfg(feature = "sabotage")]
     if sabotaged() {
-        return Ok(Permit { registration, verdict });
+        return Ok(Permit {
+            registration,
+            verdict,
+        });
     }
     if verdict.is_allow() {
-        Ok(Permit { registration, verdict })
+        Ok(Permit {
+            registration,
+            verdict,
+        })
     } else {
         Err(verdict)
     }

@@ -33,14 +33,19 @@ pub(super) async fn connect(socket: Socket, to: SocketAddr) -> io::Result<TcpStr
             tune(&stream);
             Ok(stream)
         }
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s")),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "no answer within 10 s",
+        )),
     }
 }
 
 /// Socket options for relayed connections. Best effort: a connection works without them.
 pub(super) fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 

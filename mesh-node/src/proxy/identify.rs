@@ -3,7 +3,7 @@
 use mesh_common::identity::SpiffeId;
 use mesh_common::lb;
 use mesh_common::snapshot::Snapshot;
-use mesh_common::workload::{Service, Tunnel, Workload};
+use mesh_common::workload::{Mode, Service, Tunnel, Workload};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use thiserror::Error;
@@ -52,7 +52,9 @@ pub(super) enum NoRoute {
     NoEndpoint(String, u16),
     #[error("workload {0} has no address of the family of {1}")]
     NoAddress(String, SocketAddr),
-    #[error("{0} is behind a waypoint, which this version cannot use; going around it would skip its policies")]
+    #[error(
+        "{0} is behind a waypoint, which this version cannot use; going around it would skip its policies"
+    )]
     Waypoint(String),
 }
 
@@ -80,8 +82,12 @@ impl Route {
 
     /// The identities of which the peer must prove one.
     pub(super) fn expected(workload: &Workload, service: Option<&Arc<Service>>) -> Arc<[SpiffeId]> {
-        let alternatives = service.map(|s| s.subject_alt_names.as_slice()).unwrap_or_default();
-        std::iter::once(workload.identity()).chain(alternatives.iter().cloned()).collect()
+        let alternatives = service
+            .map(|s| s.subject_alt_names.as_slice())
+            .unwrap_or_default();
+        std::iter::once(workload.identity())
+            .chain(alternatives.iter().cloned())
+            .collect()
     }
 }
 
@@ -98,7 +104,11 @@ pub(super) fn route(
     }
     match snapshot.workload_by_ip(destination.ip()) {
         Some(workload) => to_workload(workload.clone(), destination, None),
-        None => Ok(Route::Passthrough { workload: None, address: destination, service: None }),
+        None => Ok(Route::Passthrough {
+            workload: None,
+            address: destination,
+            service: None,
+        }),
     }
 }
 
@@ -117,6 +127,14 @@ fn through_service(
     if !service.ports.iter().any(|p| p.service_port == port) {
         return Err(NoRoute::NoPort(service.hostname.to_string(), port));
     }
+    if service.load_balancing.mode == Mode::Passthrough {
+        let service = Some(service.clone());
+        return Ok(Route::Passthrough {
+            workload: None,
+            address: destination,
+            service,
+        });
+    }
     let chosen = lb::choose(
         service,
         port,
@@ -130,7 +148,11 @@ fn through_service(
         return Err(NoRoute::NoEndpoint(service.hostname.to_string(), port));
     };
     let same_family = |ip: &&std::net::IpAddr| ip.is_ipv4() == destination.is_ipv4();
-    let Some(ip) = workload.addresses.iter().find(same_family).or(workload.addresses.first())
+    let Some(ip) = workload
+        .addresses
+        .iter()
+        .find(same_family)
+        .or(workload.addresses.first())
     else {
         return Err(NoRoute::NoAddress(workload.uid.to_string(), destination));
     };
@@ -147,7 +169,15 @@ fn to_workload(
         return Err(NoRoute::Waypoint(format!("workload {}", workload.uid)));
     }
     Ok(match workload.tunnel {
-        Tunnel::Hbone => Route::Tunnel { workload, authority: address, service },
-        Tunnel::None => Route::Passthrough { workload: Some(workload), address, service },
+        Tunnel::Hbone => Route::Tunnel {
+            workload,
+            authority: address,
+            service,
+        },
+        Tunnel::None => Route::Passthrough {
+            workload: Some(workload),
+            address,
+            service,
+        },
     })
 }

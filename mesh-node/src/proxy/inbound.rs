@@ -60,12 +60,20 @@ pub(super) async fn handle(
                 service: None,
                 security: Security::None,
             };
-            return mesh.observer.begin(parties).end(Outcome::failed(flag, error));
+            return mesh
+                .observer
+                .begin(parties)
+                .end(Outcome::failed(flag, error));
         }
     };
     drop(admitted);
     let drain = pod.drain.clone();
-    let peer = Arc::new(Peer { pod, identity: authenticated.peer, source, local });
+    let peer = Arc::new(Peer {
+        pod,
+        identity: authenticated.peer,
+        source,
+        local,
+    });
     let described = peer.clone();
     let served = hbone::serve(authenticated.stream, &drain, move |incoming| {
         stream(mesh.clone(), peer.clone(), incoming)
@@ -80,11 +88,20 @@ async fn authenticate(
     pod: &Arc<Pod>,
     tcp: TcpStream,
 ) -> Result<tls::Authenticated, (Flag, String)> {
-    let workload = mesh.workload(pod).await.map_err(|e| (Flag::Identity, e.to_string()))?;
-    let svid = mesh.svid(pod, &workload).await.map_err(|e| (Flag::Identity, e.to_string()))?;
+    let workload = mesh
+        .workload(pod)
+        .await
+        .map_err(|e| (Flag::Identity, e.to_string()))?;
+    let svid = mesh
+        .svid(pod, &workload)
+        .await
+        .map_err(|e| (Flag::Identity, e.to_string()))?;
     match tokio::time::timeout(HANDSHAKE_WITHIN, tls::server(&svid, tcp)).await {
         Ok(result) => result.map_err(|e| (Flag::Tls, e.to_string())),
-        Err(_) => Err((Flag::Tls, "the peer did not finish the TLS handshake in 10 s".into())),
+        Err(_) => Err((
+            Flag::Tls,
+            "the peer did not finish the TLS handshake in 10 s".into(),
+        )),
     }
 }
 
@@ -116,10 +133,7 @@ async fn stream(mesh: Mesh, peer: Arc<Peer>, incoming: Incoming) {
 }
 
 /// The client's workload, if the address belongs to one that has the proven identity.
-fn source_workload(
-    state: &mesh_common::snapshot::Snapshot,
-    peer: &Peer,
-) -> Option<Arc<Workload>> {
+fn source_workload(state: &mesh_common::snapshot::Snapshot, peer: &Peer) -> Option<Arc<Workload>> {
     let workload = state.workload_by_ip(peer.source.ip())?;
     (workload.identity() == peer.identity).then(|| workload.clone())
 }
@@ -170,7 +184,10 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
             return Outcome::failed(Flag::Connect, error);
         }
     };
-    let baggage = peer.pod.workload(&mesh.state()).and_then(|w| Baggage::of(&w).header());
+    let baggage = peer
+        .pod
+        .workload(&mesh.state())
+        .and_then(|w| Baggage::of(&w).header());
     let stream = match incoming.accept(baggage) {
         Ok(stream) => stream,
         Err(e) => {

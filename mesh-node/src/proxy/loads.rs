@@ -18,13 +18,21 @@ pub(super) struct Counted {
 
 impl Loads {
     pub(super) fn of(&self, uid: &str) -> u32 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).copied().unwrap_or(0)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(uid)
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(super) fn count(&self, uid: &Arc<str>) -> Counted {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(uid.clone()).or_default() += 1;
-        Counted { counts: self.0.clone(), uid: uid.clone() }
+        Counted {
+            counts: self.0.clone(),
+            uid: uid.clone(),
+        }
     }
 }
 

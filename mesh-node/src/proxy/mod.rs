@@ -67,7 +67,9 @@ pub enum NoIdentity {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// The certificate took too long.
-    #[error("no certificate for pod {0} within 10 s; see the agent's log for the controller's state")]
+    #[error(
+        "no certificate for pod {0} within 10 s; see the agent's log for the controller's state"
+    )]
     Timeout(String),
 }
 
@@ -102,9 +104,9 @@ impl Mesh {
         let mut snapshot = self.snapshot.clone();
         let known = snapshot.wait_for(|s| pod.workload(s).is_some());
         match tokio::time::timeout(IDENTITY_WITHIN, known).await {
-            Ok(Ok(state)) => {
-                pod.workload(&state).ok_or_else(|| NoIdentity::UnknownPod(pod.to_string()))
-            }
+            Ok(Ok(state)) => pod
+                .workload(&state)
+                .ok_or_else(|| NoIdentity::UnknownPod(pod.to_string())),
             _ => Err(NoIdentity::UnknownPod(pod.to_string())),
         }
     }

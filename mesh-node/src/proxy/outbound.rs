@@ -39,11 +39,16 @@ impl From<OpenError> for Failed {
             OpenError::Refused(status) if *status == http::StatusCode::UNAUTHORIZED => {
                 (Flag::Denied, false)
             }
-            OpenError::Refused(status) => {
-                (Flag::Connect, *status == http::StatusCode::SERVICE_UNAVAILABLE)
-            }
+            OpenError::Refused(status) => (
+                Flag::Connect,
+                *status == http::StatusCode::SERVICE_UNAVAILABLE,
+            ),
         };
-        Self { flag, error: error.to_string(), try_another }
+        Self {
+            flag,
+            error: error.to_string(),
+            try_another,
+        }
     }
 }
 
@@ -54,7 +59,12 @@ pub(super) async fn handle(mesh: Mesh, pod: Arc<Pod>, tcp: TcpStream, client: So
         return dial::reset(tcp);
     };
     dial::tune(&tcp);
-    let captured = Captured { pod, tcp, client, destination };
+    let captured = Captured {
+        pod,
+        tcp,
+        client,
+        destination,
+    };
     let mut record = mesh.observer.begin(Parties {
         reporter: Reporter::Source,
         source: Party::unknown(client),
@@ -88,7 +98,12 @@ async fn original_destination(mesh: &Mesh, tcp: &TcpStream) -> Option<SocketAddr
 }
 
 async fn carry(mesh: &Mesh, captured: Captured, record: &mut Record) -> Outcome {
-    let Captured { pod, tcp, client, destination } = captured;
+    let Captured {
+        pod,
+        tcp,
+        client,
+        destination,
+    } = captured;
     let refuse = |tcp: TcpStream, flag: Flag, error: String| {
         dial::reset(tcp);
         Outcome::failed(flag, error)
@@ -126,15 +141,17 @@ async fn carry(mesh: &Mesh, captured: Captured, record: &mut Record) -> Outcome 
                     try_another: true,
                 },
             },
-            Route::Tunnel { .. } => match open_tunnel(mesh, &pod, &workload, &route, client).await {
-                Ok((stream, lease)) => {
-                    let traffic = record.opened();
-                    let result = relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await;
-                    drop((lease, load));
-                    return ended(result);
+            Route::Tunnel { .. } => {
+                match open_tunnel(mesh, &pod, &workload, &route, client).await {
+                    Ok((stream, lease)) => {
+                        let traffic = record.opened();
+                        let result = relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await;
+                        drop((lease, load));
+                        return ended(result);
+                    }
+                    Err(failed) => failed,
                 }
-                Err(failed) => failed,
-            },
+            }
         };
         match (failed.try_another, route.service(), route.workload()) {
             (true, Some(_), Some(endpoint)) => tried.push(endpoint.uid.clone()),
@@ -163,7 +180,12 @@ fn describe(record: &mut Record, route: &Route) {
     parties.destination.identity = None;
     parties.hbone_address = None;
     parties.security = Security::None;
-    if let Route::Tunnel { workload, authority, .. } = route {
+    if let Route::Tunnel {
+        workload,
+        authority,
+        ..
+    } = route
+    {
         parties.destination.identity = Some(workload.identity());
         parties.hbone_address = Some(SocketAddr::new(authority.ip(), hbone::PORT));
         parties.security = Security::MutualTls;
@@ -181,7 +203,12 @@ async fn open_tunnel(
     route: &Route,
     client: SocketAddr,
 ) -> Result<(hbone::Stream, hbone::Lease), Failed> {
-    let Route::Tunnel { workload, authority, service } = route else {
+    let Route::Tunnel {
+        workload,
+        authority,
+        service,
+    } = route
+    else {
         return Err(Failed {
             flag: Flag::Connect,
             error: format!("{} needs no tunnel", route.address()),
@@ -199,11 +226,17 @@ async fn open_tunnel(
         expected: Route::expected(workload, service.as_ref()),
         destination: SocketAddr::new(authority.ip(), hbone::PORT),
     };
-    let asked = ConnectRequest { authority: *authority, forwarded_for: Some(client) };
+    let asked = ConnectRequest {
+        authority: *authority,
+        forwarded_for: Some(client),
+    };
     let baggage = Baggage::of(source);
     let host = service.as_ref().map(|s| &*s.hostname);
-    let request =
-        || asked.to_http(&baggage, host).map_err(|e| OpenError::Request(Arc::new(e)));
+    let request = || {
+        asked
+            .to_http(&baggage, host)
+            .map_err(|e| OpenError::Request(Arc::new(e)))
+    };
     let opened = mesh
         .pool
         .open(&key, request, || dial_tunnel(pod, &svid, &key))
@@ -225,6 +258,8 @@ async fn dial_tunnel(pod: &Pod, svid: &Svid, key: &Key) -> Result<Tunnel, OpenEr
     };
     match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
         Ok(tunnel) => tunnel,
-        Err(_) => Err(OpenError::Timeout("the peer did not finish the handshake in 10 s")),
+        Err(_) => Err(OpenError::Timeout(
+            "the peer did not finish the handshake in 10 s",
+        )),
     }
 }

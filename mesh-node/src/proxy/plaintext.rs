@@ -59,7 +59,12 @@ async fn carry(
     destination: SocketAddr,
     record: &mut Record,
 ) -> Outcome {
-    let facts = Facts { pod, source: client, destination, principal: None };
+    let facts = Facts {
+        pod,
+        source: client,
+        destination,
+        principal: None,
+    };
     let permit = match authorize(&mesh.registry, &mesh.snapshot, facts) {
         Ok(permit) => permit,
         Err(verdict) => {

@@ -87,7 +87,11 @@ impl Registry {
         let id = live.next;
         live.next += 1;
         live.entries.insert(id, entry.clone());
-        Registration { registry: self.clone(), id, entry }
+        Registration {
+            registry: self.clone(),
+            id,
+            entry,
+        }
     }
 
     /// Judges every live connection by `snapshot` and revokes those that it denies.
@@ -121,7 +125,11 @@ impl Registry {
     /// How many connections are alive now.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entries.len()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entries
+            .len()
     }
 
     /// Whether none is alive.
@@ -139,13 +147,21 @@ impl Registration {
     /// Completes when policy no longer allows the connection, with the verdict that says so.
     pub(super) async fn revoked(&self) -> Verdict {
         self.entry.revoked.cancelled().await;
-        self.entry.verdict.get().cloned().unwrap_or_else(Verdict::unknown_destination)
+        self.entry
+            .verdict
+            .get()
+            .cloned()
+            .unwrap_or_else(Verdict::unknown_destination)
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut live = self.registry.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self
+            .registry
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         live.entries.remove(&self.id);
     }
 }
@@ -181,7 +197,9 @@ mod tests {
                 ..Workload::default()
             };
             let uid = workload.uid.clone();
-            let address = Address { r#type: Some(Type::Workload(workload)) };
+            let address = Address {
+                r#type: Some(Type::Workload(workload)),
+            };
             builder.upsert_address(&uid, address).unwrap();
             let pod = Pod {
                 namespace: "shop".into(),
@@ -191,20 +209,30 @@ mod tests {
                 addresses: vec!["10.0.0.1".parse().unwrap()],
                 drain: Drain::new(),
             };
-            Self { builder, pod: Arc::new(pod) }
+            Self {
+                builder,
+                pod: Arc::new(pod),
+            }
         }
 
         /// Denies the service account `account`.
         fn deny(mut self, account: &str) -> Self {
             let principal = format!("cluster.local/ns/shop/sa/{account}");
-            let exact = StringMatch { match_type: Some(MatchType::Exact(principal)) };
-            let matches = vec![Match { principals: vec![exact], ..Match::default() }];
+            let exact = StringMatch {
+                match_type: Some(MatchType::Exact(principal)),
+            };
+            let matches = vec![Match {
+                principals: vec![exact],
+                ..Match::default()
+            }];
             let policy = Authorization {
                 name: "no".into(),
                 namespace: "shop".into(),
                 scope: Scope::Namespace.into(),
                 action: Action::Deny.into(),
-                rules: vec![Rule { clauses: vec![Clause { matches }] }],
+                rules: vec![Rule {
+                    clauses: vec![Clause { matches }],
+                }],
                 ..Authorization::default()
             };
             self.builder.upsert_policy("shop/no", policy).unwrap();
@@ -220,7 +248,9 @@ mod tests {
                 pod: self.pod.clone(),
                 source: "10.0.0.2:4000".parse().unwrap(),
                 destination: "10.0.0.1:80".parse().unwrap(),
-                principal: format!("spiffe://cluster.local/ns/shop/sa/{account}").parse().ok(),
+                principal: format!("spiffe://cluster.local/ns/shop/sa/{account}")
+                    .parse()
+                    .ok(),
             }
         }
     }
@@ -237,7 +267,10 @@ mod tests {
     #[test]
     fn an_unknown_pod_is_denied() {
         let verdict = World::new(&[]).from("alice").judge(&Snapshot::default());
-        assert_eq!((verdict.is_allow(), verdict.reason), (false, Reason::UnknownDestination));
+        assert_eq!(
+            (verdict.is_allow(), verdict.reason),
+            (false, Reason::UnknownDestination)
+        );
     }
 
     #[tokio::test]
@@ -285,7 +318,10 @@ mod tests {
             }
             let connection = connection.unwrap();
             let revoked = futures::FutureExt::now_or_never(connection.revoked()).is_some();
-            assert!(denied || revoked, "register at {register}, judge at {judge}");
+            assert!(
+                denied || revoked,
+                "register at {register}, judge at {judge}"
+            );
         }
     }
 }

@@ -131,7 +131,10 @@ struct Resetting<'a> {
 
 impl<'a> Resetting<'a> {
     fn new(stream: &'a mut TcpStream) -> Self {
-        Self { stream, armed: true }
+        Self {
+            stream,
+            armed: true,
+        }
     }
 
     fn disarm(&mut self) {
@@ -169,12 +172,15 @@ async fn upload(
         let mut buffer = BytesMut::with_capacity(granted.min(size.0));
         match tcp.try_read_buf(&mut buffer) {
             Ok(0) => {
-                return send.send_data(Bytes::new(), true).map_err(RelayError::Tunnel);
+                return send
+                    .send_data(Bytes::new(), true)
+                    .map_err(RelayError::Tunnel);
             }
             Ok(read) => {
                 side.count_read(traffic, read);
                 size.adapt(read);
-                send.send_data(buffer.freeze(), false).map_err(RelayError::Tunnel)?;
+                send.send_data(buffer.freeze(), false)
+                    .map_err(RelayError::Tunnel)?;
                 if read < granted {
                     // What was reserved and not used belongs to the tunnel's other streams.
                     send.reserve_capacity(0);
@@ -214,7 +220,9 @@ async fn download(
         let length = data.len();
         tcp.write_all(&data).await.map_err(|e| side.broke(e))?;
         side.count_written(traffic, length);
-        recv.flow_control().release_capacity(length).map_err(RelayError::Tunnel)?;
+        recv.flow_control()
+            .release_capacity(length)
+            .map_err(RelayError::Tunnel)?;
     }
     tcp.shutdown().await.map_err(|e| side.broke(e))
 }
@@ -255,7 +263,9 @@ async fn copy(
             Ok(0) => return to.shutdown().await.map_err(|e| write_side.broke(e)),
             Ok(read) => {
                 size.adapt(read);
-                to.write_all(&buffer).await.map_err(|e| write_side.broke(e))?;
+                to.write_all(&buffer)
+                    .await
+                    .map_err(|e| write_side.broke(e))?;
                 read_side.count_read(traffic, read);
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}

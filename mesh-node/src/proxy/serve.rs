@@ -51,7 +51,8 @@ impl Listeners {
 }
 
 fn listen(port: u16) -> io::Result<TcpListener> {
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on port {port}: {e}"));
+    let named =
+        |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on port {port}: {e}"));
     let socket = match Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)) {
         Ok(socket) => {
             socket.set_only_v6(false).map_err(named)?;

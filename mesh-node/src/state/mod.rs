@@ -18,6 +18,7 @@ mod xds;
 
 pub use certificates::{CertificateError, CertificateStatus, Certificates};
 pub use controller::{ControllerError, StateOptions};
+pub(crate) use svid::uris;
 pub use svid::{Svid, SvidError};
 
 use mesh_common::snapshot::Snapshot;

@@ -151,7 +151,8 @@ fn issued_itself(i: usize, certificate: &CertificateDer<'_>) -> Result<bool, Svi
     Ok(parsed.subject().as_raw() == parsed.issuer().as_raw())
 }
 
-fn uris<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, String> {
+/// The URIs that a certificate names; an SVID names one, its SPIFFE ID.
+pub(crate) fn uris<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, String> {
     let names = certificate
         .subject_alternative_name()
         .map_err(|e| e.to_string())?;

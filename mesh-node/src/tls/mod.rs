@@ -49,7 +49,9 @@ pub struct Authenticated {
 
 impl std::fmt::Debug for Authenticated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authenticated").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Authenticated")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,14 +67,22 @@ pub async fn client(
     let config = config::client(svid, expected)?;
     // Only used for SNI, which is off: identities are SPIFFE IDs, not names.
     let name = ServerName::IpAddress(tcp.peer_addr()?.ip().into());
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await?;
     let session = tls.get_ref().1;
     let peer = proven_peer(session.alpn_protocol(), session.peer_certificates())?;
     #[cfg(feature = "sabotage")]
     if sabotage::plaintext() {
-        return Ok(Authenticated { stream: sabotage::strip_client(tls.into()).await?, peer });
+        return Ok(Authenticated {
+            stream: sabotage::strip_client(tls.into_inner().0).await?,
+            peer,
+        });
     }
-    Ok(Authenticated { stream: Box::new(tls), peer })
+    Ok(Authenticated {
+        stream: Box::new(tls),
+        peer,
+    })
 }
 
 /// Authenticates as `svid` towards a client that must prove an identity of an accepted trust domain.
@@ -81,14 +91,22 @@ pub async fn client(
 /// [`PeerError`], naming what failed.
 pub async fn server(svid: &Svid, tcp: TcpStream) -> Result<Authenticated, PeerError> {
     let config = config::server(svid)?;
-    let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(tcp).await?;
+    let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config))
+        .accept(tcp)
+        .await?;
     let session = tls.get_ref().1;
     let peer = proven_peer(session.alpn_protocol(), session.peer_certificates())?;
     #[cfg(feature = "sabotage")]
     if sabotage::plaintext() {
-        return Ok(Authenticated { stream: sabotage::strip_server(tls.into()).await?, peer });
+        return Ok(Authenticated {
+            stream: sabotage::strip_server(tls.into_inner().0).await?,
+            peer,
+        });
     }
-    Ok(Authenticated { stream: Box::new(tls), peer })
+    Ok(Authenticated {
+        stream: Box::new(tls),
+        peer,
+    })
 }
 
 fn proven_peer(

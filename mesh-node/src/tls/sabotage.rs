@@ -2,7 +2,7 @@
 
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsStream;
+use tokio::net::TcpStream;
 
 use super::Secured;
 
@@ -15,16 +15,16 @@ pub(super) fn plaintext() -> bool {
 /// handshake is still on its way when both sides drop TLS.
 const READY: u8 = b'!';
 
-pub(super) async fn strip_client(tls: TlsStream<tokio::net::TcpStream>) -> io::Result<Box<dyn Secured>> {
-    let mut tcp = tls.into_inner().0;
+pub(super) async fn strip_client(mut tcp: TcpStream) -> io::Result<Box<dyn Secured>> {
     match tcp.read_u8().await? {
         READY => Ok(Box::new(tcp)),
-        _ => Err(io::Error::other("sabotage: the peer is not sabotaged in the same way")),
+        _ => Err(io::Error::other(
+            "sabotage: the peer is not sabotaged in the same way",
+        )),
     }
 }
 
-pub(super) async fn strip_server(tls: TlsStream<tokio::net::TcpStream>) -> io::Result<Box<dyn Secured>> {
-    let mut tcp = tls.into_inner().0;
+pub(super) async fn strip_server(mut tcp: TcpStream) -> io::Result<Box<dyn Secured>> {
     tcp.write_u8(READY).await?;
     Ok(Box::new(tcp))
 }

@@ -12,26 +12,18 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
-use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::state::uris;
 
 /// The one SPIFFE ID a leaf certificate names.
 pub(super) fn spiffe_id(leaf: &CertificateDer<'_>) -> Result<SpiffeId, String> {
     let (_, parsed) =
         X509Certificate::from_der(leaf).map_err(|e| format!("certificate is malformed: {e}"))?;
-    let names = parsed
-        .subject_alternative_name()
-        .map_err(|e| format!("subject alternative name is malformed: {e}"))?
-        .map(|extension| extension.value.general_names.as_slice())
-        .unwrap_or_default();
-    let mut uris = names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
-    });
-    match (uris.next(), uris.next()) {
-        (Some(uri), None) => uri.parse().map_err(|e| format!("URI SAN {uri:?}: {e}")),
-        (None, _) => Err("it has no URI SAN".into()),
-        (Some(_), Some(_)) => Err("it has more than one URI SAN".into()),
+    match uris(&parsed)?.as_slice() {
+        [uri] => uri.parse().map_err(|e| format!("URI SAN {uri:?}: {e}")),
+        [] => Err("it has no URI SAN".into()),
+        [_, _, ..] => Err("it has more than one URI SAN".into()),
     }
 }
 
@@ -55,7 +47,11 @@ impl ExpectedServer {
         roots: Arc<RootCertStore>,
         expected: Arc<[SpiffeId]>,
     ) -> Self {
-        Self { provider, roots, expected }
+        Self {
+            provider,
+            roots,
+            expected,
+        }
     }
 }
 
@@ -80,7 +76,10 @@ impl ServerCertVerifier for ExpectedServer {
             return Ok(ServerCertVerified::assertion());
         }
         let expected: Vec<_> = self.expected.iter().map(ToString::to_string).collect();
-        Err(mismatch(format!("the server proved {presented}, expected {}", expected.join(" or "))))
+        Err(mismatch(format!(
+            "the server proved {presented}, expected {}",
+            expected.join(" or ")
+        )))
     }
 
     fn verify_tls12_signature(
@@ -112,7 +111,9 @@ impl ServerCertVerifier for ExpectedServer {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -125,7 +126,10 @@ pub(super) struct TrustedClient {
 
 impl TrustedClient {
     pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, trust_domain: TrustDomain) -> Self {
-        Self { chain, trust_domain }
+        Self {
+            chain,
+            trust_domain,
+        }
     }
 }
 
@@ -141,12 +145,17 @@ impl ClientCertVerifier for TrustedClient {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self
+            .chain
+            .verify_client_cert(end_entity, intermediates, now)?;
         let presented = spiffe_id(end_entity).map_err(mismatch)?;
         if presented.trust_domain() == &self.trust_domain {
             return Ok(verified);
         }
-        Err(mismatch(format!("{presented} is not of trust domain {}", self.trust_domain)))
+        Err(mismatch(format!(
+            "{presented} is not of trust domain {}",
+            self.trust_domain
+        )))
     }
 
     fn verify_tls12_signature(
