@@ -37,16 +37,16 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration directory is invalid; one line for each problem.
-    #[error("{0}")]
+    #[error(transparent)]
     Configuration(#[from] Problems),
     /// The certificate authority is unusable.
-    #[error("{0}")]
+    #[error(transparent)]
     Ca(#[from] CaError),
     /// The token keys are unusable.
-    #[error("{0}")]
+    #[error(transparent)]
     Jwks(#[from] JwksError),
     /// No serving certificate.
-    #[error("{0}")]
+    #[error(transparent)]
     Serving(#[from] ServingError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} ({flag}): {source}")]

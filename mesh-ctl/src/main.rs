@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 use mesh_ctl::config::Config;
 use mesh_ctl::controller::Controller;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -21,7 +20,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             // One line for each problem.
-            for line in format!("{e:#}").lines() {
+            for line in e.to_string().lines() {
                 eprintln!("error: {line}");
             }
             ExitCode::FAILURE
@@ -30,8 +29,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut terminate = wait_for(SignalKind::terminate())?;
+    let mut interrupt = wait_for(SignalKind::interrupt())?;
     let controller = Controller::start(config).await?;
     tokio::select! {
         _ = terminate.recv() => {}
@@ -40,4 +39,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!("shutting down");
     controller.shutdown().await;
     Ok(())
+}
+
+fn wait_for(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).map_err(|e| anyhow::anyhow!("cannot wait for signal {}: {e}", kind.as_raw_value()))
 }

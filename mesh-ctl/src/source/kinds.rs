@@ -70,12 +70,12 @@ pub(super) fn object(document: Document) -> Result<Option<Object>, String> {
         }
         return security(&kind, value);
     }
+    if SECURITY.contains(&kind.as_str()) {
+        return Err(format!(
+            "apiVersion {api_version:?} has no {kind}; write {SECURITY_GROUP}v1"
+        ));
+    }
     if api_version != "v1" {
-        if SECURITY.contains(&kind.as_str()) {
-            return Err(format!(
-                "apiVersion {api_version:?} has no {kind}; write {SECURITY_GROUP}v1"
-            ));
-        }
         return Ok(None);
     }
     let text = |e: FieldError| e.to_string();

@@ -70,6 +70,8 @@ enum Stage {
 struct Round {
     world: Arc<World>,
     stage: Stage,
+    /// Nothing was sent yet: a newer world may still take its place.
+    fresh: bool,
     /// Policies that go once the addresses which named them have gone.
     removed: Vec<Arc<str>>,
 }
@@ -155,14 +157,17 @@ impl Client {
                 if idle || latest.generation() <= self.done || latest.generation() == 0 {
                     return Ok(None);
                 }
-                let (world, stage) = (Arc::clone(latest), Stage::Policies);
                 self.round = Some(Round {
-                    world,
-                    stage,
+                    world: Arc::clone(latest),
+                    stage: Stage::Policies,
+                    fresh: true,
                     removed: Vec::new(),
                 });
                 continue;
             };
+            if round.fresh && latest.generation() > round.world.generation() {
+                (round.world, round.stage) = (Arc::clone(latest), Stage::Policies);
+            }
             let world = Arc::clone(&round.world);
             let step = match round.stage {
                 Stage::Policies => Self::policies(&mut self.policies, round)?,
@@ -173,6 +178,7 @@ impl Client {
                 return Ok(None);
             };
             let stage = round.stage;
+            round.fresh &= delta.is_none();
             match stage {
                 Stage::Policies => round.stage = Stage::Addresses,
                 Stage::Addresses => round.stage = Stage::Removals,
@@ -227,6 +233,8 @@ impl Client {
     }
 
     fn removals(channel: &mut Channel, round: &mut Round) -> Step {
+        let table = round.world.table(Kind::Authorization);
+        round.removed.retain(|name| table.get(name).is_none());
         if round.removed.is_empty() {
             return Step::Done(None);
         }

@@ -134,16 +134,15 @@ impl Subscription {
             match (table.get(asked), told) {
                 (Some(resource), Told::Version(_, version)) if *version == resource.version => {}
                 (Some(resource), Told::Version(old, _)) if *old != resource.name => {
-                    // An address changed hands.
-                    delta.remove(old);
-                    delta
-                        .changed
-                        .insert(resource.name.clone(), resource.clone());
+                    // An address changed hands; the former owner may still be there.
+                    match table.get(old) {
+                        Some(former) => delta.change(former),
+                        None => delta.remove(old),
+                    }
+                    delta.change(resource);
                 }
                 (Some(resource), _) => {
-                    delta
-                        .changed
-                        .insert(resource.name.clone(), resource.clone());
+                    delta.change(resource);
                 }
                 (None, Told::Missing) => {}
                 (None, Told::Nothing) => delta.remove(asked),

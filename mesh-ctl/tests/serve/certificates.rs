@@ -1,0 +1,189 @@
+//! Certificates: who gets one, who does not, and why.
+
+use std::time::SystemTime;
+
+use mesh_common::proto::auth::istio_certificate_service_client::IstioCertificateServiceClient;
+use mesh_common::proto::auth::{IstioCertificateRequest, IstioCertificateResponse};
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use rcgen::{CertificateParams, KeyPair, SanType};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tonic::{Code, Status};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::fixture::{CLUSTER, Fixture, eventually, in_seconds, jwks, sign, with_token};
+
+const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
+const DB: &str = "spiffe://cluster.local/ns/shop/sa/db";
+
+async fn request(
+    fixture: &Fixture,
+    token: &str,
+    identity: Option<&str>,
+    named: &str,
+) -> Result<IstioCertificateResponse, Status> {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(named.try_into().unwrap())];
+    let key = KeyPair::generate().unwrap();
+    let csr = params.serialize_request(&key).unwrap().pem().unwrap();
+    let value = |text: &str| Value {
+        kind: Some(Kind::StringValue(text.into())),
+    };
+    let metadata = identity.map(|identity| Struct {
+        fields: [("ImpersonatedIdentity".to_owned(), value(identity))].into(),
+    });
+    let message = IstioCertificateRequest {
+        csr,
+        validity_duration: 3600,
+        metadata,
+    };
+    let mut client = IstioCertificateServiceClient::new(fixture.channel().await);
+    client
+        .create_certificate(with_token(message, token))
+        .await
+        .map(tonic::Response::into_inner)
+}
+
+async fn refused(fixture: &Fixture, token: &str, identity: &str, reason: &str) -> Status {
+    let metric = format!("weft_controller_certificates_total{{outcome=\"{reason}\"}}");
+    let before = fixture.metric(&metric).await;
+    let status = request(fixture, token, Some(identity), identity)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        fixture.metric(&metric).await,
+        before + 1.0,
+        "{reason}: {status}"
+    );
+    status
+}
+
+#[tokio::test]
+async fn a_node_gets_the_identities_that_run_on_it() {
+    let fixture = Fixture::start().await;
+    let response = request(&fixture, &fixture.token("n1"), Some(WEB), WEB)
+        .await
+        .unwrap();
+    assert_eq!(response.cert_chain.len(), 2, "leaf and root");
+    let root = std::fs::read_to_string(fixture.path("ca/root-cert.pem")).unwrap();
+    let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    assert_eq!(der(&response.cert_chain[1]), der(&root));
+    let leaf = der(&response.cert_chain[0]);
+    let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
+    let left = leaf.validity().not_after.timestamp() - in_seconds(0);
+    assert!((3500..=3600).contains(&left), "{left} s");
+    assert_eq!(
+        fixture
+            .metric("weft_controller_certificates_total{outcome=\"issued\"}")
+            .await,
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn every_other_identity_is_refused() {
+    let fixture = Fixture::start().await;
+    let token = fixture.token("n1");
+    let status = refused(&fixture, &token, DB, "not_on_node").await;
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(
+        status.message().contains(DB) && status.message().contains("n1"),
+        "{status}"
+    );
+    refused(
+        &fixture,
+        &token,
+        "spiffe://other/ns/shop/sa/web",
+        "foreign_trust_domain",
+    )
+    .await;
+
+    let status = request(&fixture, &token, Some(WEB), DB).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains(DB), "{status}");
+    let status = request(&fixture, &token, None, WEB).await.unwrap_err();
+    assert!(
+        status.message().contains("ImpersonatedIdentity"),
+        "{status}"
+    );
+
+    // The pod has ended: its identity ends with it.
+    fixture.write(
+        "cluster.yaml",
+        &CLUSTER.replace("podIP: 10.0.0.1", "phase: Failed"),
+    );
+    eventually("the pod is gone", || async {
+        !fixture.get("/debug/resources").await.contains("shop/web")
+    })
+    .await;
+    refused(&fixture, &token, WEB, "not_on_node").await;
+}
+
+#[tokio::test]
+async fn every_bad_token_is_refused_with_its_reason() {
+    let fixture = Fixture::start().await;
+    let edited = |path: &str, value: serde_json::Value| {
+        let mut claims = Fixture::claims("n1");
+        *claims.pointer_mut(path).unwrap() = value;
+        fixture.sign(&claims)
+    };
+    let stranger = KeyPair::generate().unwrap();
+    let cases = [
+        (String::new(), "no_token"),
+        ("a.b.c".into(), "malformed_token"),
+        (edited("/exp", in_seconds(-3600).into()), "token_expired"),
+        (edited("/aud", "somebody-else".into()), "token_audience"),
+        (
+            edited("/kubernetes.io/node", serde_json::Value::Null),
+            "token_claims",
+        ),
+        (
+            edited("/kubernetes.io/namespace", "shop".into()),
+            "not_a_node_account",
+        ),
+        (
+            sign(&stranger, "k1", &Fixture::claims("n1")),
+            "token_signature",
+        ),
+        (sign(&stranger, "k9", &Fixture::claims("n1")), "unknown_key"),
+    ];
+    for (token, reason) in cases {
+        let status = refused(&fixture, &token, WEB, reason).await;
+        let code = if reason == "not_a_node_account" {
+            Code::PermissionDenied
+        } else {
+            Code::Unauthenticated
+        };
+        assert_eq!(status.code(), code, "{reason}");
+    }
+    let mut early = Fixture::claims("n1");
+    early["nbf"] = in_seconds(3600).into();
+    refused(&fixture, &fixture.sign(&early), WEB, "token_not_yet_valid").await;
+    // Signed with the public key as if it were a shared secret.
+    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+    let secret = jsonwebtoken::EncodingKey::from_secret(fixture.key.public_key_raw());
+    let token = jsonwebtoken::encode(&header, &Fixture::claims("n1"), &secret).unwrap();
+    refused(&fixture, &token, WEB, "token_algorithm").await;
+}
+
+#[tokio::test]
+async fn new_token_keys_are_read_and_bad_ones_ignored() {
+    let fixture = Fixture::start().await;
+    let file = fixture.path("jwks.json");
+    std::fs::write(&file, "not json at all").unwrap();
+    request(&fixture, &fixture.token("n1"), Some(WEB), WEB)
+        .await
+        .unwrap();
+    let next = KeyPair::generate().unwrap();
+    let set = jwks(&next, "k2");
+    std::fs::write(&file, &set).unwrap();
+    // The clock of the file system is coarse; the new file is told by its date or its size.
+    std::fs::File::open(&file)
+        .unwrap()
+        .set_modified(SystemTime::now())
+        .unwrap();
+    let token = sign(&next, "k2", &Fixture::claims("n1"));
+    request(&fixture, &token, Some(WEB), WEB).await.unwrap();
+    refused(&fixture, &fixture.token("n1"), WEB, "unknown_key").await;
+}
