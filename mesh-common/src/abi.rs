@@ -77,8 +77,18 @@ pub mod program {
     pub const SOCK_OPS: &str = "weft_sock_ops";
     /// `sk_lookup`, loaded once for each pod.
     pub const SK_LOOKUP: &str = "weft_sk_lookup";
-    /// Constant of the `sk_lookup` program: the cookie of the network namespace that it serves.
-    pub const NETNS_COOKIE: &str = "NETNS_COOKIE";
+    /// Constants of the `sk_lookup` program: the cookie of the network namespace that it serves, one
+    /// byte each, the lowest first.
+    pub const NETNS_COOKIE: [&str; 8] = [
+        "NETNS_COOKIE_0",
+        "NETNS_COOKIE_1",
+        "NETNS_COOKIE_2",
+        "NETNS_COOKIE_3",
+        "NETNS_COOKIE_4",
+        "NETNS_COOKIE_5",
+        "NETNS_COOKIE_6",
+        "NETNS_COOKIE_7",
+    ];
 }
 
 /// An IPv6 address, or an IPv4 one in its mapped form; the words are in network byte order.

@@ -12,9 +12,29 @@ use mesh_common::abi::{Address, Counter, FlowKey, HBONE_PORT, Listener, Listener
 use crate::counters::count;
 use crate::maps::{ENROLLED, LISTENERS, LOCAL, NODE_ADDRESSES};
 
-/// Cookie of the network namespace that this copy of the program serves; set by the loader.
-#[unsafe(no_mangle)]
-static NETNS_COOKIE: Global<u64> = Global::new(0);
+/// Declares the bytes of the cookie of the network namespace that this copy of the program serves.
+/// The loader sets them, and the verifier folds them into one constant.
+macro_rules! netns_cookie {
+    ($($byte:ident),*) => {
+        $(#[unsafe(no_mangle)] static $byte: Global<u8> = Global::new(0);)*
+
+        #[inline(always)]
+        fn netns_cookie() -> u64 {
+            u64::from_le_bytes([$($byte.load()),*])
+        }
+    };
+}
+
+netns_cookie!(
+    NETNS_COOKIE_0,
+    NETNS_COOKIE_1,
+    NETNS_COOKIE_2,
+    NETNS_COOKIE_3,
+    NETNS_COOKIE_4,
+    NETNS_COOKIE_5,
+    NETNS_COOKIE_6,
+    NETNS_COOKIE_7
+);
 
 const DROP: u32 = 0;
 const PASS: u32 = 1;
@@ -65,7 +85,7 @@ pub(crate) fn weft_sk_lookup(ctx: SkLookupContext) -> u32 {
     } else {
         (Address(local6), Address(remote6))
     };
-    let netns = NETNS_COOKIE.load();
+    let netns = netns_cookie();
     let flow = FlowKey {
         netns,
         local,

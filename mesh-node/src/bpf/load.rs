@@ -1,17 +1,18 @@
-//! Loads the programs with their maps, and attaches them to the captured cgroup.
+//! Loads the programs with their maps: those of the captured cgroup once, `sk_lookup` for each pod.
 
 use aya::maps::MapInfo;
 use aya::programs::{CgroupSockAddr, Program, ProgramError, ProgramFd, SkLookup, SockOps};
 use aya::{Ebpf, EbpfLoader};
 use mesh_common::abi::{Address, Agent, EnrolledPod, FlowKey, ListenerKey, Origin, map, program};
 use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use super::attach::{Target, attach_pinned};
 use super::error::DatapathError;
 use super::pins::{self, Pins};
 use super::{DatapathOptions, cgroup, settings};
-use crate::sys::bpf::{AttachType, Link};
+use crate::sys::bpf::AttachType;
 
 /// The object that `build.rs` made of mesh-ebpf.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mesh-ebpf"));
@@ -43,11 +44,38 @@ const LAYOUT: [(&str, usize, usize); map::ALL.len()] = [
     (map::COUNTERS, size_of::<u32>(), size_of::<u64>()),
 ];
 
-/// Loads the cgroup's programs and attaches them; in place of an earlier agent's, if there are any.
-pub(super) fn load_and_attach(pins: &Pins, options: &DatapathOptions) -> Result<(), DatapathError> {
-    check_pinned_maps(pins)?;
-    let mut object = object(pins, |loader| {
-        loader
+/// Every byte, to point at: the loader takes constants by reference and outlives each pod.
+static BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut i = 0;
+    while i < bytes.len() {
+        bytes[i] = i as u8;
+        i += 1;
+    }
+    bytes
+};
+
+/// A program in the kernel.
+pub(super) type Loaded = ProgramFd;
+
+/// Loads programs, all onto the same pinned maps. Kept for as long as the agent runs: making one
+/// parses the types of the whole kernel, for longer than everything else takes.
+pub(super) struct Loader {
+    inner: EbpfLoader<'static>,
+    pins: Pins,
+}
+
+impl Loader {
+    /// A loader that makes the maps in the sizes asked for, unless they are pinned already.
+    pub(super) fn new(pins: &Pins, options: &DatapathOptions) -> Result<Self, DatapathError> {
+        check_pinned_maps(pins)?;
+        let mut inner = EbpfLoader::new();
+        // The programs use none of the kernel's own types.
+        inner.btf(None);
+        for name in map::ALL {
+            inner.map_pin_path(name, pins.map(name));
+        }
+        inner
             .map_max_entries(map::ENROLLED, options.max_pods)
             .map_max_entries(map::LISTENERS, options.max_pods.saturating_mul(2))
             .map_max_entries(map::HANDOVER, options.max_flows)
@@ -55,46 +83,54 @@ pub(super) fn load_and_attach(pins: &Pins, options: &DatapathOptions) -> Result<
             .map_max_entries(map::NODE_ADDRESSES, settings::CAPACITY)
             .map_max_entries(map::EXCLUDED_PORTS, settings::CAPACITY)
             .map_max_entries(map::EXCLUDED_CIDRS, settings::CAPACITY);
-    })?;
-    for (name, at) in CGROUP_PROGRAMS {
-        let loaded = load(&mut object, name, pins)?;
-        attach_to_cgroup(pins, &options.cgroup, name, at, &loaded)?;
+        Ok(Self {
+            inner,
+            pins: pins.clone(),
+        })
     }
-    Ok(())
-}
 
-/// Loads a copy of the `sk_lookup` program for the pod in the namespace with this cookie.
-pub(super) fn load_sk_lookup(pins: &Pins, cookie: u64) -> Result<Loaded, DatapathError> {
-    let mut object = object(pins, |loader| {
-        loader.override_global(program::NETNS_COOKIE, &cookie, true);
-    })?;
-    let name = program::SK_LOOKUP;
-    let found = object.program_mut(name).ok_or(ProgramError::NotLoaded);
-    let lookup: &mut SkLookup = found
-        .and_then(TryInto::try_into)
-        .map_err(|e| DatapathError::program(name, e))?;
-    lookup.load().map_err(|e| DatapathError::program(name, e))?;
-    let fd = lookup.fd().and_then(|fd| Ok(fd.try_clone()?));
-    fd.map_err(|e| DatapathError::program(name, e))
-}
-
-/// A program in the kernel.
-pub(super) type Loaded = ProgramFd;
-
-fn object<'a>(
-    pins: &Pins,
-    configure: impl FnOnce(&mut EbpfLoader<'a>),
-) -> Result<Ebpf, DatapathError> {
-    let mut loader = EbpfLoader::new();
-    // The programs read nothing of the kernel's own types.
-    loader.btf(None);
-    for name in map::ALL {
-        loader.map_pin_path(name, pins.map(name));
+    /// Loads the cgroup's programs and attaches them; in place of an earlier agent's, if there are
+    /// any.
+    pub(super) fn attach_to_cgroup(&mut self, cgroup: &Path) -> Result<(), DatapathError> {
+        let mut object = self.object()?;
+        let directory = File::open(cgroup)
+            .map_err(|source| DatapathError::Cgroup(cgroup.to_owned(), source))?;
+        let target = Target {
+            name: cgroup.display().to_string(),
+            fd: directory.as_fd(),
+            id: cgroup::id(cgroup)?,
+        };
+        for (name, at) in CGROUP_PROGRAMS {
+            let loaded = load(&mut object, name, &self.pins)?;
+            attach_pinned(&self.pins.link(name), name, at, &loaded, &target)?;
+        }
+        Ok(())
     }
-    configure(&mut loader);
-    loader
-        .load(OBJECT)
-        .map_err(|source| DatapathError::Load(Box::new(source)))
+
+    /// Loads a copy of the `sk_lookup` program for the pod in the namespace with this cookie.
+    pub(super) fn sk_lookup(&mut self, cookie: u64) -> Result<Loaded, DatapathError> {
+        for (name, byte) in program::NETNS_COOKIE.iter().zip(cookie.to_le_bytes()) {
+            self.inner
+                .override_global(name, &BYTES[usize::from(byte)], true);
+        }
+        let failed = |source| DatapathError::program(program::SK_LOOKUP, source);
+        let mut object = self.object()?;
+        let found = object
+            .program_mut(program::SK_LOOKUP)
+            .ok_or(ProgramError::NotLoaded);
+        let lookup: &mut SkLookup = found.and_then(TryInto::try_into).map_err(failed)?;
+        lookup.load().map_err(failed)?;
+        lookup
+            .fd()
+            .and_then(|fd| Ok(fd.try_clone()?))
+            .map_err(failed)
+    }
+
+    fn object(&mut self) -> Result<Ebpf, DatapathError> {
+        self.inner
+            .load(OBJECT)
+            .map_err(|source| DatapathError::Load(Box::new(source)))
+    }
 }
 
 fn load(object: &mut Ebpf, name: &'static str, pins: &Pins) -> Result<Loaded, DatapathError> {
@@ -117,55 +153,6 @@ fn load(object: &mut Ebpf, name: &'static str, pins: &Pins) -> Result<Loaded, Da
         .fd()
         .and_then(|fd| Ok(fd.try_clone()?))
         .map_err(failed)
-}
-
-fn attach_to_cgroup(
-    pins: &Pins,
-    cgroup: &Path,
-    name: &'static str,
-    at: AttachType,
-    loaded: &Loaded,
-) -> Result<(), DatapathError> {
-    let directory =
-        File::open(cgroup).map_err(|source| DatapathError::Cgroup(cgroup.to_owned(), source))?;
-    let target = Target {
-        name: cgroup.display().to_string(),
-        fd: directory.as_fd(),
-        id: cgroup::id(cgroup)?,
-    };
-    attach_pinned(&pins.link(name), name, at, loaded, &target)
-}
-
-/// What a program is attached to.
-pub(super) struct Target<'a> {
-    /// Its name, for people.
-    pub(super) name: String,
-    /// The cgroup's directory or the network namespace.
-    pub(super) fd: BorrowedFd<'a>,
-    /// The cgroup's id or the namespace's inode.
-    pub(super) id: u64,
-}
-
-/// Attaches a program by a pinned link; an existing link to the same target gets the new program
-/// without a gap, one to anything else is removed.
-pub(super) fn attach_pinned(
-    pin: &Path,
-    name: &'static str,
-    at: AttachType,
-    loaded: &Loaded,
-    target: &Target<'_>,
-) -> Result<(), DatapathError> {
-    let attach_failed = |source| DatapathError::Attach(name, target.name.clone(), source);
-    let pin_failed = |source| DatapathError::Pin(pin.to_owned(), source);
-    if pin.exists() {
-        let link = Link::from_pin(pin).map_err(pin_failed)?;
-        if link.target().map_err(pin_failed)? == Some(target.id) {
-            return link.replace_program(loaded).map_err(attach_failed);
-        }
-        pins::remove_link(pin)?;
-    }
-    let link = Link::attach(loaded, target.fd, at).map_err(attach_failed)?;
-    link.pin(pin).map_err(pin_failed)
 }
 
 /// Refuses maps pinned by an agent with another idea of them: the same ABI version must mean the

@@ -4,6 +4,7 @@
 //! connections of enrolled pods are refused, never let through in plaintext. A restarted agent takes
 //! over what is pinned, replacing the programs in place.
 
+mod attach;
 mod cgroup;
 mod error;
 mod load;
@@ -29,8 +30,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sys::Netns;
 use crate::sys::bpf::OriginMap;
+use load::Loader;
 use pins::Pins;
-use pods::Tables;
+use pods::Pods;
 
 /// What the data path is to capture, and where it keeps its state.
 #[derive(Clone, Debug)]
@@ -54,11 +56,9 @@ pub struct DatapathOptions {
 
 /// The data path. Dropping it leaves capture in place; [`uninstall`] ends it.
 pub struct Datapath {
-    pins: Pins,
-    max_pods: u32,
     origins: OriginMap,
     counters: PerCpuArray<MapData, u64>,
-    tables: Mutex<Tables>,
+    pods: Mutex<Pods>,
 }
 
 impl Datapath {
@@ -73,18 +73,19 @@ impl Datapath {
         }
         let pins = Pins::create(&options.bpffs)?;
         let agent = cgroup::agent_id(&options.cgroup)?;
-        load::load_and_attach(&pins, options)?;
+        let mut loader = Loader::new(&pins, options)?;
+        loader.attach_to_cgroup(&options.cgroup)?;
         settings::apply(&pins, options, agent)?;
-        let datapath = Self {
-            max_pods: options.max_pods,
-            origins: OriginMap::from_pin(&pins.map(map::ORIGIN))
-                .map_err(|source| DatapathError::Pin(pins.map(map::ORIGIN), source))?,
-            counters: pins.typed(map::COUNTERS, |map: Map| map.try_into())?,
-            tables: Mutex::new(Tables::open(&pins)?),
-            pins,
-        };
-        datapath.forget_dead_pods()?;
-        Ok(datapath)
+        let origins = OriginMap::from_pin(&pins.map(map::ORIGIN))
+            .map_err(|source| DatapathError::Pin(pins.map(map::ORIGIN), source))?;
+        let counters = pins.typed(map::COUNTERS, |map: Map| map.try_into())?;
+        let mut pods = Pods::open(pins, loader, options.max_pods)?;
+        pods.forget_dead()?;
+        Ok(Self {
+            origins,
+            counters,
+            pods: Mutex::new(pods),
+        })
     }
 
     /// Captures the pod in `netns`, or renews its addresses and listeners. New connections are
@@ -99,8 +100,7 @@ impl Datapath {
         addresses: &[IpAddr],
         listeners: &Listeners<'_>,
     ) -> Result<(), DatapathError> {
-        self.tables()
-            .enroll(&self.pins, self.max_pods, netns, addresses, listeners)
+        self.pods().enroll(netns, addresses, listeners)
     }
 
     /// Ends the capture of the pod in the namespace with this cookie; nothing of it is left. That it is
@@ -109,7 +109,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses.
     pub fn unenroll(&self, cookie: u64) -> Result<(), DatapathError> {
-        self.tables().unenroll(&self.pins, cookie)
+        self.pods().unenroll(cookie)
     }
 
     /// Namespace cookies of the enrolled pods, those of an earlier agent included.
@@ -117,7 +117,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses.
     pub fn enrolled(&self) -> Result<Vec<u64>, DatapathError> {
-        self.tables().enrolled(&self.pins)
+        self.pods().enrolled()
     }
 
     /// The destination that the application dialled, for a socket accepted at the outbound port; none
@@ -160,23 +160,14 @@ impl Datapath {
         Counter::ALL.iter().map(sum).collect()
     }
 
-    /// Removes what is left of pods whose network namespace ended while no agent looked.
-    fn forget_dead_pods(&self) -> Result<(), DatapathError> {
-        let dead = self.pins.dead_pods()?;
-        dead.into_iter()
-            .try_for_each(|cookie| self.unenroll(cookie))
-    }
-
-    fn tables(&self) -> MutexGuard<'_, Tables> {
-        // The tables are handles to the kernel's: a panic in between leaves nothing half done here.
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pods(&self) -> MutexGuard<'_, Pods> {
+        // Handles to the kernel's tables: a panic in between leaves nothing half done here.
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Datapath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Datapath")
-            .field("pins", &self.pins)
-            .finish_non_exhaustive()
+        f.debug_struct("Datapath").finish_non_exhaustive()
     }
 }

@@ -14,8 +14,9 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
+use super::attach::{Target, attach_pinned};
 use super::error::DatapathError;
-use super::load::{Target, attach_pinned, load_sk_lookup};
+use super::load::Loader;
 use super::pins::{self, Pins};
 use crate::sys::Netns;
 use crate::sys::bpf::{Abi, AttachType};
@@ -29,55 +30,57 @@ pub struct Listeners<'a> {
     pub hbone: BorrowedFd<'a>,
 }
 
-/// Handles to the maps that say who is enrolled.
-pub(super) struct Tables {
+/// Who is enrolled, in the kernel's own tables.
+pub(super) struct Pods {
+    pins: Pins,
+    loader: Loader,
+    max_pods: u32,
     enrolled: HashMap<MapData, u64, Abi<EnrolledPod>>,
     listeners: SockHash<MapData, Abi<ListenerKey>>,
 }
 
-impl Tables {
-    pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
+impl Pods {
+    /// Opens the tables that `loader` has pinned.
+    pub(super) fn open(pins: Pins, loader: Loader, max_pods: u32) -> Result<Self, DatapathError> {
         Ok(Self {
             enrolled: pins.typed(map::ENROLLED, |map: Map| map.try_into())?,
             listeners: pins.typed(map::LISTENERS, |map: Map| map.try_into())?,
+            pins,
+            loader,
+            max_pods,
         })
     }
 
-    pub(super) fn enrolled(&self, pins: &Pins) -> Result<Vec<u64>, DatapathError> {
+    pub(super) fn enrolled(&self) -> Result<Vec<u64>, DatapathError> {
         let table = self.enrolled.keys().collect::<Result<BTreeSet<_>, _>>();
         let mut cookies = table.map_err(|source| DatapathError::map(map::ENROLLED, source))?;
-        cookies.extend(pins.pods()?);
+        cookies.extend(self.pins.pods()?);
         Ok(cookies.into_iter().collect())
     }
 
     pub(super) fn enroll(
         &mut self,
-        pins: &Pins,
-        max_pods: u32,
         netns: &Netns,
         addresses: &[IpAddr],
         listeners: &Listeners<'_>,
     ) -> Result<(), DatapathError> {
-        let cookie = netns.cookie();
         let pod = describe(addresses)?;
-        let renewed = self.enrolled(pins)?.contains(&cookie);
-        let result = self.put_in_place(pins, max_pods, netns, &pod, listeners);
+        let renewed = self.enrolled()?.contains(&netns.cookie());
+        let result = self.put_in_place(netns, &pod, listeners);
         if result.is_err() && !renewed {
-            self.unenroll(pins, cookie)?;
+            self.unenroll(netns.cookie())?;
         }
         result
     }
 
     fn put_in_place(
         &mut self,
-        pins: &Pins,
-        max_pods: u32,
         netns: &Netns,
         pod: &EnrolledPod,
         listeners: &Listeners<'_>,
     ) -> Result<(), DatapathError> {
         let cookie = netns.cookie();
-        let loaded = load_sk_lookup(pins, cookie)?;
+        let loaded = self.loader.sk_lookup(cookie)?;
         let sockets = [
             (Listener::Plaintext, listeners.plaintext),
             (Listener::Hbone, listeners.hbone),
@@ -85,11 +88,11 @@ impl Tables {
         for (kind, socket) in sockets {
             self.listeners
                 .insert(Abi(ListenerKey::new(cookie, kind)), socket.as_raw_fd(), 0)
-                .map_err(|e| refused(map::LISTENERS, max_pods.saturating_mul(2), e))?;
+                .map_err(|e| refused(map::LISTENERS, self.max_pods.saturating_mul(2), e))?;
         }
         self.enrolled
             .insert(cookie, Abi(*pod), 0)
-            .map_err(|e| refused(map::ENROLLED, max_pods, e))?;
+            .map_err(|e| refused(map::ENROLLED, self.max_pods, e))?;
         let name = format!("the network namespace with cookie {cookie}");
         let inode = fstat(netns).map_err(|e| {
             DatapathError::Attach(program::SK_LOOKUP, name.clone(), io::Error::from(e))
@@ -99,8 +102,9 @@ impl Tables {
             fd: netns.as_fd(),
             id: inode.st_ino,
         };
+        let pin = self.pins.pod(cookie);
         attach_pinned(
-            &pins.pod(cookie),
+            &pin,
             program::SK_LOOKUP,
             AttachType::SkLookup,
             &loaded,
@@ -108,14 +112,21 @@ impl Tables {
         )
     }
 
-    pub(super) fn unenroll(&mut self, pins: &Pins, cookie: u64) -> Result<(), DatapathError> {
-        pins::remove_link(&pins.pod(cookie))?;
+    pub(super) fn unenroll(&mut self, cookie: u64) -> Result<(), DatapathError> {
+        pins::remove_link(&self.pins.pod(cookie))?;
         absent_is_fine(map::ENROLLED, self.enrolled.remove(&cookie))?;
         for kind in Listener::ALL {
             let key = Abi(ListenerKey::new(cookie, kind));
             absent_is_fine(map::LISTENERS, self.listeners.remove(&key))?;
         }
         Ok(())
+    }
+
+    /// Removes what is left of pods whose network namespace ended while no agent looked.
+    pub(super) fn forget_dead(&mut self) -> Result<(), DatapathError> {
+        let dead = self.pins.dead_pods()?;
+        dead.into_iter()
+            .try_for_each(|cookie| self.unenroll(cookie))
     }
 }
 
