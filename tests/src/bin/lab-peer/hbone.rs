@@ -90,7 +90,7 @@ async fn converse(hbone: &Hbone) -> Result<String> {
         .get_ref()
         .1
         .negotiated_key_exchange_group()
-        .map(|group| group.name());
+        .map(rustls::crypto::SupportedKxGroup::name);
     let (mut sender, connection) = h2::client::handshake(tls).await.context("http/2")?;
     let driver = tokio::spawn(connection);
     let mut request = Request::new(());
