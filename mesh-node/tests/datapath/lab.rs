@@ -344,9 +344,15 @@ fn remove(id: &str, cgroup: &Path) {
             let _ = Command::new("ip").args(["netns", "del", &name]).output();
         }
     }
-    // The leaves first; a cgroup is removed as a directory.
-    for below in ["agent/worker", "agent", "pod", ""] {
-        let _ = fs::remove_dir(cgroup.join(below));
+    // Applications of a killed run may still be about to notice.
+    let _ = fs::write(cgroup.join("pod/cgroup.kill"), "1");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while cgroup.exists() && Instant::now() < deadline {
+        // The leaves first; a cgroup is removed as a directory, once its processes are gone.
+        for below in ["agent/worker", "agent", "pod", ""] {
+            let _ = fs::remove_dir(cgroup.join(below));
+        }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
