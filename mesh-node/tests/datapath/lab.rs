@@ -362,10 +362,15 @@ fn remove_leftovers() {
     for entry in fs::read_dir(&root).unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix(PREFIX);
-        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+        if owner.is_some_and(is_gone) {
             remove(&name, &root.join(&name));
         }
     }
+}
+
+/// A process that was killed, and perhaps waits for its parent to notice, has no program.
+fn is_gone(process: &str) -> bool {
+    fs::read_link(Path::new("/proc").join(process).join("exe")).is_err()
 }
 
 fn cgroup_root() -> PathBuf {
