@@ -10,11 +10,13 @@ mod request;
 mod server;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use client::{OpenError, Tunnel};
 pub use pool::{Key, Lease, Pool};
 pub use request::{BadRequest, Baggage, ConnectRequest};
 pub use server::{Incoming, serve};
+pub use trace::TraceParent;
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};

@@ -1,4 +1,4 @@
-//! The CONNECT request: authority, `baggage` and `forwarded`, built and parsed without any I/O.
+//! The CONNECT request: authority, `baggage`, `forwarded` and `traceparent`, built and parsed without any I/O.
 
 use http::header::{FORWARDED, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
@@ -6,6 +6,8 @@ use mesh_common::workload::Workload;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use thiserror::Error;
+
+use super::trace::{TRACEPARENT, TraceParent};
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
@@ -66,6 +68,8 @@ pub struct ConnectRequest {
     pub authority: SocketAddr,
     /// The client application's address, when the peer stated one. A claim: check it before use.
     pub forwarded_for: Option<SocketAddr>,
+    /// Shared by both ends' log lines, when the peer sent one.
+    pub trace: Option<TraceParent>,
 }
 
 impl ConnectRequest {
@@ -94,6 +98,9 @@ impl ConnectRequest {
                 headers.insert(FORWARDED, value);
             }
         }
+        if let Some(value) = self.trace.as_ref().and_then(TraceParent::header) {
+            headers.insert(TRACEPARENT, value);
+        }
         Ok(request)
     }
 
@@ -116,6 +123,7 @@ impl ConnectRequest {
         Ok(Self {
             authority: canonical(authority),
             forwarded_for: forwarded_for(request.headers()),
+            trace: TraceParent::from_headers(request.headers()),
         })
     }
 
@@ -173,6 +181,7 @@ mod tests {
             let asked = ConnectRequest {
                 authority: authority.parse().unwrap(),
                 forwarded_for: Some(client.parse().unwrap()),
+                trace: Some(TraceParent::random()),
             };
             let http = asked
                 .to_http(&Baggage::default(), Some("a.b.svc.cluster.local"))

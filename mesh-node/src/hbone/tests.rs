@@ -31,6 +31,7 @@ fn request() -> Result<http::Request<()>, OpenError> {
     let asked = ConnectRequest {
         authority: "10.0.0.1:80".parse().unwrap(),
         forwarded_for: None,
+        trace: None,
     };
     Ok(asked.to_http(&Baggage::default(), None).unwrap())
 }

@@ -14,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Observer;
 use super::metrics::TcpLabels;
+use crate::hbone::TraceParent;
 
 /// Which end reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +194,7 @@ pub struct Record {
     started: Instant,
     traffic: Option<Arc<Traffic>>,
     verdict: Option<Verdict>,
+    trace: Option<TraceParent>,
     outcome: Option<Outcome>,
 }
 
@@ -204,6 +206,7 @@ impl Record {
             started: Instant::now(),
             traffic: None,
             verdict: None,
+            trace: None,
             outcome: None,
         }
     }
@@ -211,6 +214,11 @@ impl Record {
     /// Changes what is known of the parties; only meaningful before [`Record::opened`].
     pub fn parties_mut(&mut self) -> &mut Parties {
         &mut self.parties
+    }
+
+    /// Notes what ties this record to that of the other end.
+    pub fn traced(&mut self, trace: Option<TraceParent>) {
+        self.trace = trace;
     }
 
     /// Notes what policy said; the last verdict is the one reported.
@@ -291,6 +299,7 @@ impl Drop for Record {
             reason: self.verdict.as_ref().map(|v| v.reason.to_string()),
             response_flags: outcome.flag.label(),
             error: outcome.error.as_deref(),
+            traceparent: self.trace.as_ref().map(ToString::to_string),
         };
         match serde_json::to_string(&line) {
             Ok(text) => self.observer.log.line(text),
@@ -323,4 +332,5 @@ struct Line<'a> {
     reason: Option<String>,
     response_flags: &'static str,
     error: Option<&'a str>,
+    traceparent: Option<String>,
 }

@@ -147,6 +147,7 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
         }
     };
     let client = asked.client(peer.source);
+    record.traced(asked.trace.clone());
     record.parties_mut().source.address = client;
     if asked.authority.ip() != peer.local.ip() || AGENT_PORTS.contains(&asked.authority.port()) {
         incoming.refuse(StatusCode::BAD_REQUEST);

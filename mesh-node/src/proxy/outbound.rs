@@ -11,7 +11,7 @@ use super::dial;
 use super::identify::{Captured, NoRoute, Route, route};
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
-use crate::hbone::{self, Baggage, ConnectRequest, Key, OpenError, Tunnel};
+use crate::hbone::{self, Baggage, ConnectRequest, Key, OpenError, TraceParent, Tunnel};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
 use crate::state::Svid;
@@ -115,6 +115,7 @@ async fn carry(mesh: &Mesh, captured: Captured, record: &mut Record) -> Outcome 
     record.parties_mut().source.identity = Some(workload.identity());
     record.parties_mut().source.workload = Some(workload.clone());
 
+    let trace = TraceParent::random();
     let mut tried = Vec::new();
     let mut last: Option<Failed> = None;
     while tried.len() < ATTEMPTS {
@@ -127,7 +128,7 @@ async fn carry(mesh: &Mesh, captured: Captured, record: &mut Record) -> Outcome 
             }
             (Err(e), _) => return refuse(tcp, Flag::Connect, e.to_string()),
         };
-        describe(record, &route);
+        describe(record, &route, &trace);
         let load = route.workload().map(|w| mesh.loads.count(&w.uid));
         let failed = match &route {
             Route::Passthrough { address, .. } => match passthrough(&pod, *address).await {
@@ -142,7 +143,7 @@ async fn carry(mesh: &Mesh, captured: Captured, record: &mut Record) -> Outcome 
                 },
             },
             Route::Tunnel { .. } => {
-                match open_tunnel(mesh, &pod, &workload, &route, client).await {
+                match open_tunnel(mesh, &pod, &workload, &route, client, &trace).await {
                     Ok((stream, lease)) => {
                         let traffic = record.opened();
                         let result = relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await;
@@ -172,7 +173,7 @@ fn ended(result: Result<(), relay::RelayError>) -> Outcome {
     }
 }
 
-fn describe(record: &mut Record, route: &Route) {
+fn describe(record: &mut Record, route: &Route, trace: &TraceParent) {
     let parties = record.parties_mut();
     parties.service = route.service().cloned();
     parties.destination.address = route.address();
@@ -189,6 +190,7 @@ fn describe(record: &mut Record, route: &Route) {
         parties.destination.identity = Some(workload.identity());
         parties.hbone_address = Some(SocketAddr::new(authority.ip(), hbone::PORT));
         parties.security = Security::MutualTls;
+        record.traced(Some(trace.clone()));
     }
 }
 
@@ -202,6 +204,7 @@ async fn open_tunnel(
     source: &mesh_common::workload::Workload,
     route: &Route,
     client: SocketAddr,
+    trace: &TraceParent,
 ) -> Result<(hbone::Stream, hbone::Lease), Failed> {
     let Route::Tunnel {
         workload,
@@ -229,6 +232,7 @@ async fn open_tunnel(
     let asked = ConnectRequest {
         authority: *authority,
         forwarded_for: Some(client),
+        trace: Some(trace.clone()),
     };
     let baggage = Baggage::of(source);
     let host = service.as_ref().map(|s| &*s.hostname);
