@@ -1,6 +1,7 @@
 //! Each directory in `tests/golden` holds an `input` directory of Kubernetes YAML and what it must
 //! become: `expected.json` (the compiled resources) or `expected.txt` (the problems). Run with
 //! `UPDATE_GOLDEN=1` to write them anew, then read the difference.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

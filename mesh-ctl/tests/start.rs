@@ -1,4 +1,5 @@
 //! The binary: what it says and how it exits when it cannot start, and on SIGTERM.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

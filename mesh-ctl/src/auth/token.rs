@@ -107,7 +107,8 @@ pub(super) fn verify(
         return Err(TokenError::Algorithm(header.alg));
     }
     let fits = |key: &&Jwk| {
-        let named = header.kid.is_none() || key.common.key_id == header.kid;
+        let unnamed = header.kid.is_none() || key.common.key_id.is_none();
+        let named = unnamed || key.common.key_id == header.kid;
         named && suits(key, header.alg)
     };
     let mut refusal = TokenError::UnknownKey(header.kid.clone());

@@ -173,6 +173,18 @@ fn request(names: &[&str], key: &KeyPair) -> String {
     params.serialize_request(key).unwrap().pem().unwrap()
 }
 
+/// An RSA key of 1024 bits, properly signed.
+const SHORT_RSA: &str = "-----BEGIN CERTIFICATE REQUEST-----
+MIIBSzCBtQIBADAMMQowCAYDVQQDDAF4MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCB
+iQKBgQDCr8ndLpOEo40Yyk5E0dBJAHJx/27EiSlWtn3a/m/2tZANS2viW+LTksrq
+ffpm5ysS+UrqezzaUIubidTg3pVQCnQaM+g/heGyes2VkiRtTMRTxZzxWH8cQfa+
+Yh2pYwMFgUHvnqNi9I07zCreNpxI/KPh6girJL6Y3Yz+JjfrnwIDAQABoAAwDQYJ
+KoZIhvcNAQELBQADgYEAVey5dUAZfkXh8pKBe0r9sTKDRUvsVefWyqjkCiy4r4Ol
+NATRa5THIUkDOY10lzWBb1MnHpcBxDpDJ2m1vuclbHrsQOoN4ppsJsQdZwypJFhK
+6hwwr/0IRw4nDjBamZJ+3/Pm87yknNP6bJeT4WyqU+cP38dMU5uDof2kWudFsT4=
+-----END CERTIFICATE REQUEST-----
+";
+
 #[test]
 fn requests_are_checked() {
     let own = identity();
@@ -206,6 +218,7 @@ fn requests_are_checked() {
     assert_eq!(reason(&ca), "csr_foreign_name");
     let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     assert_eq!(reason(&request(&[], &ed25519)), "csr_key");
+    assert_eq!(reason(SHORT_RSA), "csr_key");
 
     // One byte of the signature is turned.
     use base64::Engine as _;

@@ -156,3 +156,29 @@ pub fn accept(
     });
     streams
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewal_swaps_the_certificate_under_the_same_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Arc::new(Authority::open(directory.path()).unwrap());
+        let serving = Serving::new(authority, vec!["localhost".into(), "::1".into()]).unwrap();
+        let config = serving.config().unwrap();
+        let presented = || serving.current.read().unwrap().cert[0].clone();
+        let before = presented();
+        serving.renew().unwrap();
+        assert_ne!(before, presented());
+        assert_eq!(config.alpn_protocols, [b"h2"]);
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Arc::new(Authority::open(directory.path()).unwrap());
+        let error = Serving::new(authority, vec!["h\u{f6}st".into()]).unwrap_err();
+        assert!(error.to_string().contains("--server-name"), "{error}");
+    }
+}

@@ -17,6 +17,9 @@ use mesh_common::proto::xds::{
 use super::subscription::{Delta, Subscription};
 use crate::resources::{Kind, Resource, World};
 
+/// More unanswered questions for types that are not served are not remembered.
+const MAX_UNKNOWN: usize = 16;
+
 /// What a request amounted to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
@@ -92,7 +95,7 @@ impl Client {
     /// Takes a request in.
     pub fn receive(&mut self, mut request: DeltaDiscoveryRequest) -> Received {
         let Some(kind) = Kind::from_type_url(&request.type_url) else {
-            if request.response_nonce.is_empty() {
+            if request.response_nonce.is_empty() && self.unknown.len() < MAX_UNKNOWN {
                 self.unknown.push(request.type_url);
             }
             return Received::Taken;
