@@ -49,6 +49,8 @@ pub struct Entry {
     pub response_flags: Option<String>,
     /// What went wrong.
     pub error: Option<String>,
+    /// The same at both ends of a tunnelled connection.
+    pub traceparent: Option<String>,
 }
 
 impl Entry {
