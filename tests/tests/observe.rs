@@ -45,11 +45,20 @@ fn both_ends_tell_the_same_story() -> Result<()> {
 
     let start = lab::access_log::Mark::default();
     let mine = |e: &lab::access_log::Entry| e.is_between("client", "server");
-    let sent = mesh.agent(1)?.access_log().wait(start, "the client's line", mine)?;
+    let sent = mesh
+        .agent(1)?
+        .access_log()
+        .wait(start, "the client's line", mine)?;
     let same = |e: &lab::access_log::Entry| mine(e) && e.traceparent == sent.traceparent;
-    let received = mesh.agent(2)?.access_log().wait(start, "the server's line", same)?;
+    let received = mesh
+        .agent(2)?
+        .access_log()
+        .wait(start, "the server's line", same)?;
     assert!(sent.traceparent.is_some());
-    assert_eq!((&*sent.direction, &*received.direction), ("outbound", "inbound"));
+    assert_eq!(
+        (&*sent.direction, &*received.direction),
+        ("outbound", "inbound")
+    );
     for line in [&sent, &received] {
         assert!(line.is_mutual_tls());
         assert_eq!((line.bytes_sent, line.bytes_recv), (50_000, 50_000));
@@ -59,8 +68,14 @@ fn both_ends_tell_the_same_story() -> Result<()> {
         assert_eq!(line.dst_addr, Some(echo.address.to_string()));
         assert_eq!(line.dst_hbone_addr, Some(format!("{}:15008", server.v4)));
     }
-    assert_eq!(sent.src_addr, received.src_addr, "the client's own address at both ends");
-    assert_eq!((sent.verdict, received.verdict.as_deref()), (None, Some("allow")));
+    assert_eq!(
+        sent.src_addr, received.src_addr,
+        "the client's own address at both ends"
+    );
+    assert_eq!(
+        (sent.verdict, received.verdict.as_deref()),
+        (None, Some("allow"))
+    );
 
     let labels = [
         "source_workload=\"client\"",
@@ -106,12 +121,19 @@ fn the_config_dump_shows_what_the_agent_knows() -> Result<()> {
     let dump: Value = serde_json::from_str(&agent.config_dump()?)?;
     let has = |list: &str, key: &str, value: &str| {
         let items = dump[list].as_array().cloned().unwrap_or_default();
-        assert!(items.iter().any(|i| i[key] == value), "no {key} {value} in {list}: {items:?}");
+        assert!(
+            items.iter().any(|i| i[key] == value),
+            "no {key} {value} in {list}: {items:?}"
+        );
     };
     has("workloads", "uid", "Kubernetes//Pod/shop/web");
     has("policies", "name", "somebody");
     has("pods", "name", &web.name);
-    has("certificates", "identity", "spiffe://cluster.local/ns/shop/sa/web");
+    has(
+        "certificates",
+        "identity",
+        "spiffe://cluster.local/ns/shop/sa/web",
+    );
     assert_eq!(dump["controller"]["connected"], true);
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The data plane: what is captured in a pod is identified, authorized and then relayed.
 //!
-//! One way only. Outbound: [`outbound`] takes what connect() was redirected to, identifies where it
-//! was going and opens a tunnel there. Inbound: [`inbound`] terminates tunnels, [`plaintext`] takes
-//! what came in the clear; both need a [`authorize::Permit`] before [`deliver`] connects to the application.
+//! One way only. `outbound` takes what connect() was redirected to, identifies where it was going and
+//! opens a tunnel there. `inbound` terminates tunnels, `plaintext` takes what came in the clear; both
+//! need a `Permit` of `authorize` before `deliver` connects to the application.
 
 mod authorize;
 mod deliver;
