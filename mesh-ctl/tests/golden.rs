@@ -32,6 +32,7 @@ fn without_versions(mut dump: serde_json::Value) -> serde_json::Value {
 }
 
 fn outcome(input: &Path) -> (&'static str, String) {
+    let prefix = format!("{}/", input.display());
     match source::read(input) {
         Ok(objects) => {
             let mut compiled = compile(&objects, &options());
@@ -40,15 +41,10 @@ fn outcome(input: &Path) -> (&'static str, String) {
             let warnings: BTreeSet<String> = std::mem::take(&mut compiled.warnings);
             let world = World::default().next(compiled).unwrap();
             let dump = without_versions(dump(&world, &warnings));
-            (
-                "expected.json",
-                format!("{}\n", serde_json::to_string_pretty(&dump).unwrap()),
-            )
+            let text = serde_json::to_string_pretty(&dump).unwrap();
+            ("expected.json", format!("{text}\n").replace(&prefix, ""))
         }
-        Err(problems) => {
-            let prefix = format!("{}/", input.display());
-            ("expected.txt", format!("{problems}\n").replace(&prefix, ""))
-        }
+        Err(problems) => ("expected.txt", format!("{problems}\n").replace(&prefix, "")),
     }
 }
 

@@ -17,7 +17,8 @@ use crate::resources::{Compiled, Resource};
 pub(super) fn compile(objects: &Objects, options: &Options, out: &mut Compiled) -> Vec<Listed> {
     let mut listed = Vec::new();
     for policy in objects.authorization_policies.values() {
-        let Some(action) = action(policy, out) else {
+        let object = objects.describe("AuthorizationPolicy", &policy.meta.name);
+        let Some(action) = action(policy, &object, out) else {
             continue;
         };
         let of_root = *policy.meta.name.namespace == *options.root_namespace;
@@ -44,7 +45,7 @@ pub(super) fn compile(objects: &Objects, options: &Options, out: &mut Compiled) 
             namespace: policy.meta.name.namespace.to_string(),
             scope: scope.into(),
             action: action.into(),
-            rules: rules(policy, action, out),
+            rules: rules(policy, &object, action, out),
             dry_run: policy.dry_run,
             ..Authorization::default()
         };
@@ -59,7 +60,7 @@ pub(super) fn insert(out: &mut Compiled, key: &Arc<str>, authorization: &Authori
 }
 
 /// What nodes do with the policy; `None` (with a warning) when it is not for them.
-fn action(policy: &AuthorizationPolicy, out: &mut Compiled) -> Option<WireAction> {
+fn action(policy: &AuthorizationPolicy, object: &str, out: &mut Compiled) -> Option<WireAction> {
     let (field, what) = match policy.action {
         _ if policy.has_target => (
             "targetRefs",
@@ -71,13 +72,17 @@ fn action(policy: &AuthorizationPolicy, out: &mut Compiled) -> Option<WireAction
         Action::Custom => ("action", "is CUSTOM, which needs an external authorizer"),
     };
     out.warnings.insert(format!(
-        "AuthorizationPolicy {}: field spec.{field}: {what}; the policy is not enforced",
-        policy.meta.name
+        "{object}: field spec.{field}: {what}; the policy is not enforced"
     ));
     None
 }
 
-fn rules(policy: &AuthorizationPolicy, action: WireAction, out: &mut Compiled) -> Vec<WireRule> {
+fn rules(
+    policy: &AuthorizationPolicy,
+    object: &str,
+    action: WireAction,
+    out: &mut Compiled,
+) -> Vec<WireRule> {
     let mut rules = Vec::new();
     for rule in &policy.rules {
         for field in rule.parts.iter().flatten().flat_map(|term| &term.l7) {
@@ -86,8 +91,7 @@ fn rules(policy: &AuthorizationPolicy, action: WireAction, out: &mut Compiled) -
                 WireAction::Deny => "the rule denies whatever its L4 part matches",
             };
             out.warnings.insert(format!(
-                "AuthorizationPolicy {}: field {field}: needs L7, which is not read here; {outcome}",
-                policy.meta.name
+                "{object}: field {field}: needs L7, which is not read here; {outcome}"
             ));
         }
         let needs_l7 = rule.parts.iter().flatten().any(|term| !term.l7.is_empty());

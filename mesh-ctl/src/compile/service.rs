@@ -35,9 +35,9 @@ pub(super) fn compile(objects: &Objects, out: &mut Compiled) {
     for service in objects.services.values() {
         if service.addresses.is_empty() && !service.headless {
             out.warnings.insert(format!(
-                "Service {}: field spec.clusterIP: is missing, so the service has no virtual \
+                "{}: field spec.clusterIP: is missing, so the service has no virtual \
                  address; set it, or write None for a headless service",
-                service.meta.name
+                objects.describe("Service", &service.meta.name)
             ));
         }
         let vips = claims.kept(&service.meta.name, &service.addresses);

@@ -55,6 +55,8 @@ pub struct Objects {
     pub authorization_policies: BTreeMap<ObjectName, AuthorizationPolicy>,
     /// Mutual TLS modes.
     pub peer_authentications: BTreeMap<ObjectName, PeerAuthentication>,
+    /// Where an object of a kind was read from, for messages; empty when its source has no files.
+    pub origins: BTreeMap<(&'static str, ObjectName), String>,
 }
 
 impl Objects {
@@ -69,6 +71,14 @@ impl Objects {
             Object::Service(o) => _ = self.services.insert(name, *o),
             Object::AuthorizationPolicy(o) => _ = self.authorization_policies.insert(name, *o),
             Object::PeerAuthentication(o) => _ = self.peer_authentications.insert(name, *o),
+        }
+    }
+
+    /// The object for a message: where it was read from, its kind and its name.
+    pub fn describe(&self, kind: &'static str, name: &ObjectName) -> String {
+        match self.origins.get(&(kind, name.clone())) {
+            Some(origin) => format!("{origin}: {kind} {name}"),
+            None => format!("{kind} {name}"),
         }
     }
 

@@ -64,7 +64,11 @@ fn read_files(scan: &Scan) -> Result<Objects, Problems> {
                 Ok(Some(object)) => {
                     let (kind, name) = object.identity();
                     match origins.insert((kind, name.clone()), file.clone()) {
-                        None => objects.insert(object),
+                        None => {
+                            let origin = format!("{}: document {number}", file.display());
+                            objects.origins.insert((kind, name.clone()), origin);
+                            objects.insert(object);
+                        }
                         Some(first) => problems.push(problem(format!(
                             "is defined twice, first in {}; remove or rename one",
                             first.display()
