@@ -189,6 +189,22 @@ impl Agent {
         Ok(())
     }
 
+    /// The socket on which it is asked to enrol pods.
+    pub fn enrolment_socket(&self) -> PathBuf {
+        self.run_dir.join("node.sock")
+    }
+
+    /// How often the eBPF programs of its node decided something for this reason.
+    pub fn decisions(&self, reason: &str) -> Result<u64> {
+        let metrics = self.metrics()?;
+        let label = format!("reason=\"{reason}\"");
+        let counted = metrics
+            .lines()
+            .filter(|line| line.contains("steering_decisions") && line.contains(&label))
+            .filter_map(|line| line.rsplit(' ').next());
+        counted.map(|count| Ok(count.parse::<u64>()?)).sum()
+    }
+
     /// Its access log.
     pub fn access_log(&self) -> &AccessLog {
         &self.access_log

@@ -32,6 +32,7 @@ pub mod shell;
 pub mod svid;
 pub mod tokens;
 pub mod topology;
+pub mod usage;
 pub mod wait;
 
 mod objects;

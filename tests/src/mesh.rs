@@ -25,6 +25,20 @@ pub struct PodSpec<'a> {
     pub labels: &'a [(&'a str, &'a str)],
 }
 
+impl<'a> PodSpec<'a> {
+    /// A pod whose service account and label `app` are its name.
+    pub const fn named(node: u8, namespace: &'a str, name: &'a str) -> Self {
+        Self {
+            node,
+            namespace,
+            name,
+            account: name,
+            app: name,
+            labels: &[],
+        }
+    }
+}
+
 /// A lab with the mesh in it. What is declared first is dropped first: the lab, which ends every
 /// process, goes last.
 pub struct Mesh {
@@ -63,6 +77,16 @@ impl Mesh {
             issuer,
             lab,
         })
+    }
+
+    /// A mesh of two nodes with `shop/client` on the first and `shop/server` on the second, STRICT.
+    pub fn pair() -> Result<(Self, Pod, Pod)> {
+        let mut mesh = Self::start(2, None)?;
+        mesh.config.namespace("shop", true)?;
+        mesh.config.peer_authentication("shop", "STRICT")?;
+        let client = mesh.add_enrolled(&PodSpec::named(1, "shop", "client"))?;
+        let server = mesh.add_enrolled(&PodSpec::named(2, "shop", "server"))?;
+        Ok((mesh, client, server))
     }
 
     /// The agent of this node.

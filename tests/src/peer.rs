@@ -73,15 +73,26 @@ pub struct Client(Process);
 impl Client {
     /// Starts a behaviour of `lab-peer client`.
     pub fn start(pod: &Pod, server: SocketAddr, behaviour: &[&str]) -> Result<Self> {
-        let (binary, address) = (binary()?, server.to_string());
-        let mut argv = vec![&*binary, "client", &address];
-        argv.extend(behaviour);
-        Ok(Self(pod.place.start(&argv, &unused(pod, "client"))?))
+        let address = server.to_string();
+        Self::play(pod, &[&["client", &*address], behaviour].concat())
+    }
+
+    /// Starts any role of `lab-peer`.
+    pub fn play(pod: &Pod, role: &[&str]) -> Result<Self> {
+        let binary = binary()?;
+        let argv = [&[&*binary], role].concat();
+        Ok(Self(pod.place.start(&argv, &unused(pod, role[0]))?))
     }
 
     /// Waits for a line that it prints.
     pub fn wait_for(&mut self, what: &str) -> Result<()> {
         wait_for(&mut self.0, what)
+    }
+
+    /// Waits until it ends by itself, and returns what it printed.
+    pub fn end(mut self, deadline: Duration) -> Result<String> {
+        self.0.wait(deadline)?;
+        Ok(self.output().trim().to_owned())
     }
 
     /// What it has printed.
@@ -104,14 +115,18 @@ impl Drop for Client {
 
 /// Runs `lab-peer hbone` in a pod and returns its one line.
 pub fn hbone(pod: &Pod, server: SocketAddr, rest: &[&str]) -> Result<String> {
-    let (binary, server) = (binary()?, server.to_string());
-    let mut argv = vec![&*binary, "hbone", &server];
-    argv.extend(rest);
+    play(pod, &[&["hbone", &*server.to_string()], rest].concat())
+}
+
+/// Runs any role of `lab-peer` to its end and returns what it printed.
+pub fn play(pod: &Pod, role: &[&str]) -> Result<String> {
+    let binary = binary()?;
+    let argv = [&[&*binary], role].concat();
     let output = pod.place.run(&argv, Duration::from_secs(60))?;
     ensure!(
         output.success(),
-        "lab-peer hbone {rest:?}: {}",
-        output.summary()
+        "lab-peer {role:?}: {}",
+        output.stderr.trim()
     );
     Ok(output.stdout.trim().to_owned())
 }

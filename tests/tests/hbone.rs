@@ -8,26 +8,15 @@ use lab::svid::Authority;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-fn spec<'a>(node: u8, namespace: &'a str, name: &'a str) -> PodSpec<'a> {
-    PodSpec {
-        node,
-        namespace,
-        name,
-        account: name,
-        app: name,
-        labels: &[],
-    }
-}
-
 #[test]
 fn only_a_certified_peer_with_a_sound_request_gets_through() -> Result<()> {
     let _one = serial();
     let mut mesh = Mesh::start(2, None)?;
     mesh.config.namespace("shop", true)?;
     mesh.config.namespace("outside", false)?;
-    let web = mesh.add_enrolled(&spec(2, "shop", "web"))?;
-    let other = mesh.add_enrolled(&spec(2, "shop", "other"))?;
-    let intruder = mesh.add_pod(&spec(1, "outside", "intruder"))?;
+    let web = mesh.add_enrolled(&PodSpec::named(2, "shop", "web"))?;
+    let other = mesh.add_enrolled(&PodSpec::named(2, "shop", "other"))?;
+    let intruder = mesh.add_pod(&PodSpec::named(1, "outside", "intruder"))?;
     let _echo = Server::start(&web, web.v4.into(), 80, &["echo"])?;
     let mut secret = Server::start(&other, other.v4.into(), 80, &["echo"])?;
     let port = SocketAddr::new(web.v4.into(), 15008);
@@ -140,8 +129,8 @@ fn the_agents_ports_lead_nowhere_in_the_clear() -> Result<()> {
     mesh.config.namespace("open", true)?;
     mesh.config.namespace("outside", false)?;
     mesh.config.peer_authentication("open", "PERMISSIVE")?;
-    let web = mesh.add_enrolled(&spec(2, "open", "web"))?;
-    let intruder = mesh.add_pod(&spec(1, "outside", "intruder"))?;
+    let web = mesh.add_enrolled(&PodSpec::named(2, "open", "web"))?;
+    let intruder = mesh.add_pod(&PodSpec::named(1, "outside", "intruder"))?;
     let echo = Server::start(&web, web.v4.into(), 80, &["echo"])?;
     let limit = Duration::from_secs(30);
     assert_eq!(

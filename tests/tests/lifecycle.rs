@@ -13,26 +13,6 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn spec<'a>(node: u8, name: &'a str) -> PodSpec<'a> {
-    PodSpec {
-        node,
-        namespace: "shop",
-        name,
-        account: name,
-        app: name,
-        labels: &[],
-    }
-}
-
-fn pair() -> Result<(Mesh, Pod, Pod)> {
-    let mut mesh = Mesh::start(2, None)?;
-    mesh.config.namespace("shop", true)?;
-    mesh.config.peer_authentication("shop", "STRICT")?;
-    let client = mesh.add_enrolled(&spec(1, "client"))?;
-    let server = mesh.add_enrolled(&spec(2, "server"))?;
-    Ok((mesh, client, server))
-}
-
 /// One request over a new connection.
 fn works(client: &Pod, server: SocketAddr) -> bool {
     peer::client(client, server, &["many", "1", "1000"], LIMIT).is_ok_and(|line| line == "echoed 1")
@@ -41,7 +21,7 @@ fn works(client: &Pod, server: SocketAddr) -> bool {
 #[test]
 fn a_dead_agent_leaves_its_pods_closed_and_its_successor_takes_them_up() -> Result<()> {
     let _one = serial();
-    let (mut mesh, client, server) = pair()?;
+    let (mut mesh, client, server) = Mesh::pair()?;
     let echo = Server::start(&server, server.v4.into(), 7001, &["echo"])?;
     ensure!(
         works(&client, echo.address),
@@ -74,7 +54,7 @@ fn a_dead_agent_leaves_its_pods_closed_and_its_successor_takes_them_up() -> Resu
 #[test]
 fn the_mesh_goes_on_without_its_controller() -> Result<()> {
     let _one = serial();
-    let (mut mesh, client, server) = pair()?;
+    let (mut mesh, client, server) = Mesh::pair()?;
     let echo = Server::start(&server, server.v4.into(), 7001, &["echo"])?;
     ensure!(
         works(&client, echo.address),
@@ -108,8 +88,8 @@ fn the_mesh_goes_on_without_its_controller() -> Result<()> {
 #[test]
 fn a_policy_change_reaches_live_connections_and_only_those_it_denies() -> Result<()> {
     let _one = serial();
-    let (mut mesh, alice, server) = pair()?;
-    let bob = mesh.add_enrolled(&spec(1, "bob"))?;
+    let (mut mesh, alice, server) = Mesh::pair()?;
+    let bob = mesh.add_enrolled(&PodSpec::named(1, "shop", "bob"))?;
     let watch = Server::start(&server, server.v4.into(), 7001, &["watch"])?;
     let mut from_alice = Client::start(&alice, watch.address, &["idle"])?;
     let mut from_bob = Client::start(&bob, watch.address, &["idle"])?;
@@ -146,8 +126,8 @@ fn an_unenrolled_pod_is_as_if_it_had_never_been_in() -> Result<()> {
     let _one = serial();
     let mut mesh = Mesh::start(2, None)?;
     mesh.config.namespace("shop", true)?;
-    let client = mesh.add_enrolled(&spec(1, "client"))?;
-    let server = mesh.add_pod(&spec(2, "server"))?;
+    let client = mesh.add_enrolled(&PodSpec::named(1, "shop", "client"))?;
+    let server = mesh.add_pod(&PodSpec::named(2, "shop", "server"))?;
     mesh.config.namespace("shop", false)?;
     let echo = Server::start(&server, server.v4.into(), 7001, &["echo"])?;
     let agent = mesh.agent(1)?;
@@ -197,7 +177,7 @@ fn an_unenrolled_pod_is_as_if_it_had_never_been_in() -> Result<()> {
 #[test]
 fn an_agent_waits_for_a_controller_that_is_not_there_yet() -> Result<()> {
     let _one = serial();
-    let (mut mesh, client, server) = pair()?;
+    let (mut mesh, client, server) = Mesh::pair()?;
     let echo = Server::start(&server, server.v4.into(), 7001, &["echo"])?;
     mesh.controller.kill()?;
     mesh.agent_mut(1)?.kill()?;

@@ -9,17 +9,6 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn spec<'a>(node: u8, name: &'a str) -> PodSpec<'a> {
-    PodSpec {
-        node,
-        namespace: "shop",
-        name,
-        account: name,
-        app: name,
-        labels: &[],
-    }
-}
-
 /// The value of the one sample of `name` that has all these labels.
 fn sample(text: &str, name: &str, labels: &[&str]) -> Result<f64> {
     let wanted = |line: &&str| line.starts_with(name) && labels.iter().all(|l| line.contains(l));
@@ -37,8 +26,8 @@ fn both_ends_tell_the_same_story() -> Result<()> {
     let _one = serial();
     let mut mesh = Mesh::start(2, None)?;
     mesh.config.namespace("shop", true)?;
-    let client = mesh.add_enrolled(&spec(1, "client"))?;
-    let server = mesh.add_enrolled(&spec(2, "server"))?;
+    let client = mesh.add_enrolled(&PodSpec::named(1, "shop", "client"))?;
+    let server = mesh.add_enrolled(&PodSpec::named(2, "shop", "server"))?;
     let echo = Server::start(&server, server.v4.into(), 7001, &["echo"])?;
     let done = peer::client(&client, echo.address, &["many", "3", "50000"], LIMIT)?;
     assert_eq!(done, "echoed 3");
@@ -112,7 +101,7 @@ fn the_config_dump_shows_what_the_agent_knows() -> Result<()> {
     let _one = serial();
     let mut mesh = Mesh::start(1, None)?;
     mesh.config.namespace("shop", true)?;
-    let web = mesh.add_enrolled(&spec(1, "web"))?;
+    let web = mesh.add_enrolled(&PodSpec::named(1, "shop", "web"))?;
     mesh.add_policy("shop", "somebody", "action: ALLOW\nrules: [{}]\n")?;
     let agent = mesh.agent(1)?;
     lab::wait::until_true("the pod to be ready", lab::wait::DEADLINE, || {

@@ -1,56 +1,21 @@
 //! What applications may rely on when their bytes go through the mesh.
 
 use anyhow::{Context as _, Result};
-use lab::mesh::{Mesh, PodSpec};
+use lab::mesh::Mesh;
 use lab::peer::{self, Client, Server};
 use lab::serial::serial;
-use lab::{Pod, wait};
+use lab::usage::resident;
+use lab::wait;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 const MINUTES: Duration = Duration::from_secs(240);
 const GIB: &str = "1073741824";
 
-fn spec<'a>(node: u8, name: &'a str) -> PodSpec<'a> {
-    PodSpec {
-        node,
-        namespace: "shop",
-        name,
-        account: name,
-        app: name,
-        labels: &[],
-    }
-}
-
-/// A mesh with one client and one server on another node, STRICT.
-fn pair() -> Result<(Mesh, Pod, Pod)> {
-    let mut mesh = Mesh::start(2, None)?;
-    mesh.config.namespace("shop", true)?;
-    mesh.config.peer_authentication("shop", "STRICT")?;
-    let client = mesh.add_enrolled(&spec(1, "client"))?;
-    let server = mesh.add_enrolled(&spec(2, "server"))?;
-    Ok((mesh, client, server))
-}
-
-/// Resident memory of a process, bytes.
-fn resident(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .context("no VmRSS")?;
-    let kib: u64 = line
-        .split_whitespace()
-        .nth(1)
-        .context("no figure")?
-        .parse()?;
-    Ok(kib * 1024)
-}
-
 #[test]
 fn a_gibibyte_each_way_arrives_unchanged() -> Result<()> {
     let _one = serial();
-    let (mesh, client, server) = pair()?;
+    let (mesh, client, server) = Mesh::pair()?;
     let check = Server::start(&server, server.v4.into(), 7001, &["check", "42"])?;
     let source = Server::start(&server, server.v6.into(), 7002, &["source", GIB, "43"])?;
     let mark = mesh.agent(2)?.access_log().mark();
@@ -70,7 +35,7 @@ fn a_gibibyte_each_way_arrives_unchanged() -> Result<()> {
 #[test]
 fn two_hundred_connections_in_random_pieces_do_not_mix() -> Result<()> {
     let _one = serial();
-    let (_mesh, client, server) = pair()?;
+    let (_mesh, client, server) = Mesh::pair()?;
     let echo = Server::start(&server, server.v4.into(), 7001, &["echo"])?;
     let done = peer::client(&client, echo.address, &["many", "200", "300000"], MINUTES)?;
     assert_eq!(done, "echoed 200");
@@ -80,7 +45,7 @@ fn two_hundred_connections_in_random_pieces_do_not_mix() -> Result<()> {
 #[test]
 fn each_side_may_end_first_and_the_other_goes_on() -> Result<()> {
     let _one = serial();
-    let (_mesh, client, server) = pair()?;
+    let (_mesh, client, server) = Mesh::pair()?;
     // The client ends first: the answer comes after its end.
     let check = Server::start(&server, server.v4.into(), 7001, &["check", "5"])?;
     let sent = peer::client(&client, check.address, &["send", "3000000", "5"], MINUTES)?;
@@ -105,7 +70,7 @@ fn each_side_may_end_first_and_the_other_goes_on() -> Result<()> {
 #[test]
 fn a_reset_is_a_reset_on_the_other_side() -> Result<()> {
     let _one = serial();
-    let (_mesh, client, server) = pair()?;
+    let (_mesh, client, server) = Mesh::pair()?;
     let resetting = Server::start(&server, server.v4.into(), 7001, &["reset-after", "5"])?;
     let seen = peer::client(&client, resetting.address, &["watch", "5"], MINUTES)?;
     assert_eq!(seen, "0 reset", "the server's reset");
@@ -119,7 +84,7 @@ fn a_reset_is_a_reset_on_the_other_side() -> Result<()> {
 #[test]
 fn a_refused_connection_is_reset_at_once() -> Result<()> {
     let _one = serial();
-    let (mesh, client, server) = pair()?;
+    let (mesh, client, server) = Mesh::pair()?;
     let nobody = SocketAddr::new(server.v4.into(), 7999);
     let mark = mesh.agent(1)?.access_log().mark();
     let seen = peer::client(&client, nobody, &["watch", "0"], MINUTES)?;
@@ -135,7 +100,7 @@ fn a_refused_connection_is_reset_at_once() -> Result<()> {
 #[test]
 fn a_slow_reader_stops_the_sender_and_not_the_agents() -> Result<()> {
     let _one = serial();
-    let (mesh, client, server) = pair()?;
+    let (mesh, client, server) = Mesh::pair()?;
     let stall = Server::start(&server, server.v4.into(), 7001, &["stall"])?;
     let echo = Server::start(&server, server.v4.into(), 7002, &["echo"])?;
     // What a first connection costs is not this test's subject.
@@ -168,7 +133,7 @@ fn a_slow_reader_stops_the_sender_and_not_the_agents() -> Result<()> {
 #[test]
 fn small_messages_to_a_slow_reader_do_not_cost_the_tunnel() -> Result<()> {
     let _one = serial();
-    let (_mesh, client, server) = pair()?;
+    let (_mesh, client, server) = Mesh::pair()?;
     let stall = Server::start(&server, server.v4.into(), 7001, &["stall"])?;
     let echo = Server::start(&server, server.v4.into(), 7002, &["echo"])?;
     let mut idle = Client::start(&client, echo.address, &["idle"])?;
@@ -189,7 +154,7 @@ fn small_messages_to_a_slow_reader_do_not_cost_the_tunnel() -> Result<()> {
 #[test]
 fn a_client_that_never_sends_is_served_and_let_go() -> Result<()> {
     let _one = serial();
-    let (mesh, client, server) = pair()?;
+    let (mesh, client, server) = Mesh::pair()?;
     let mut watch = Server::start(&server, server.v4.into(), 7001, &["watch"])?;
     let mut idle = Client::start(&client, watch.address, &["idle"])?;
     idle.wait_for("connected")?;

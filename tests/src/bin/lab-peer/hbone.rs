@@ -9,7 +9,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -76,7 +76,11 @@ async fn converse(hbone: &Hbone) -> Result<String> {
         Manner::Silent => return until_closed(tcp).await,
         _ => {}
     }
-    let config = client_config(hbone)?;
+    let svid = hbone
+        .svid
+        .as_deref()
+        .filter(|_| hbone.manner != Manner::NoCertificate);
+    let config = client_config(svid, hbone.manner == Manner::OldTls)?;
     let name = ServerName::IpAddress(hbone.server.ip().into());
     let mut tls = tokio_rustls::TlsConnector::from(Arc::new(config))
         .connect(name, tcp)
@@ -134,9 +138,23 @@ async fn until_closed(mut stream: impl tokio::io::AsyncRead + Unpin) -> Result<S
     Ok(format!("closed after {} bytes", heard.len()))
 }
 
-fn client_config(hbone: &Hbone) -> Result<ClientConfig> {
+/// Mutual TLS as a peer would, with this certificate.
+pub(crate) async fn tls(
+    server: SocketAddr,
+    svid: &Path,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(server).await.context("connect")?;
+    let config = client_config(Some(svid), false)?;
+    let name = ServerName::IpAddress(server.ip().into());
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await
+        .context("tls")
+}
+
+fn client_config(svid: Option<&Path>, old: bool) -> Result<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let version = if hbone.manner == Manner::OldTls {
+    let version = if old {
         &rustls::version::TLS12
     } else {
         &rustls::version::TLS13
@@ -145,12 +163,12 @@ fn client_config(hbone: &Hbone) -> Result<ClientConfig> {
         .with_protocol_versions(&[version])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer(provider)));
-    let mut config = match (&hbone.svid, hbone.manner) {
-        (Some(path), manner) if manner != Manner::NoCertificate => {
+    let mut config = match svid {
+        Some(path) => {
             let chain = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
             builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(path)?)?
         }
-        _ => builder.with_no_client_auth(),
+        None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.enable_sni = false;

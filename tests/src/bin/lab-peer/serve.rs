@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -25,20 +25,39 @@ pub(crate) enum Behaviour {
     Stall,
     /// Read to the end and say how it ended.
     Watch,
+    /// Listen, accept nobody: once its queue is full, a connect hangs.
+    Deaf,
 }
 
 pub(crate) fn run(listen: SocketAddr, behaviour: &Behaviour) -> Result<()> {
+    if let Behaviour::Deaf = behaviour {
+        return deaf(listen);
+    }
     let listener = TcpListener::bind(listen)?;
     println!("listening");
-    for accepted in listener.incoming() {
-        let (tcp, behaviour) = (accepted?, behaviour.clone());
-        let peer = tcp.peer_addr()?;
+    loop {
+        // Not peer_addr(): a connection that was reset by now has none.
+        let (tcp, peer) = listener.accept()?;
+        let behaviour = behaviour.clone();
         std::thread::spawn(move || match serve(&tcp, &behaviour) {
             Ok(seen) => println!("{peer} {seen}"),
             Err(e) => println!("{peer} error: {e}"),
         });
     }
-    Ok(())
+}
+
+fn deaf(listen: SocketAddr) -> Result<()> {
+    let socket = Socket::new(
+        Domain::for_address(listen),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.bind(&listen.into())?;
+    socket.listen(0)?;
+    println!("listening");
+    loop {
+        std::thread::park();
+    }
 }
 
 fn serve(mut tcp: &TcpStream, behaviour: &Behaviour) -> Result<String> {
@@ -83,7 +102,7 @@ fn serve(mut tcp: &TcpStream, behaviour: &Behaviour) -> Result<String> {
             SockRef::from(tcp).set_linger(Some(Duration::ZERO))?;
             Ok(format!("{bytes} we reset"))
         }
-        Behaviour::Stall => loop {
+        Behaviour::Stall | Behaviour::Deaf => loop {
             std::thread::park();
         },
         Behaviour::Watch => {
