@@ -1,11 +1,13 @@
 //! Accepts CONNECT streams on an authenticated connection until the peer leaves or we drain.
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
 use http::{HeaderValue, Request, Response, StatusCode};
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use super::{
     BadRequest, CONNECTION_WINDOW, ConnectRequest, FRAME, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW,
@@ -16,6 +18,10 @@ use crate::tls::Secured;
 
 /// The peer sends its HTTP/2 preface within this time.
 const PREFACE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Streams of one tunnel that are worked on. More than may be open: work may outlive its stream a
+/// little, but a peer that resets and opens anew does not pile it up.
+const STREAMS_SERVED: usize = 2 * STREAMS_ACCEPTED as usize;
 
 /// A stream that a peer asks for; answered exactly once.
 #[derive(Debug)]
@@ -47,6 +53,14 @@ impl Incoming {
             send,
             recv: self.request.into_body(),
         })
+    }
+
+    /// Completes when the peer resets the stream, or leaves; says which. Only before an answer.
+    pub async fn given_up(&mut self) -> String {
+        match poll_fn(|cx| self.respond.poll_reset(cx)).await {
+            Ok(reason) => format!("it reset the stream: {reason}"),
+            Err(e) => e.to_string(),
+        }
     }
 
     /// Answers with an error status and ends the stream.
@@ -91,13 +105,21 @@ where
         }
     };
     tokio::pin!(silent);
+    let served = Arc::new(Semaphore::new(STREAMS_SERVED));
     let mut leaving = false;
     loop {
         tokio::select! {
             next = connection.accept() => match next {
-                Some(Ok((request, respond))) => {
-                    tokio::spawn(handle(Incoming { request, respond }));
-                }
+                Some(Ok((request, mut respond))) => match served.clone().try_acquire_owned() {
+                    Ok(place) => {
+                        let work = handle(Incoming { request, respond });
+                        tokio::spawn(async move {
+                            work.await;
+                            drop(place);
+                        });
+                    }
+                    Err(_) => respond.send_reset(Reason::REFUSED_STREAM),
+                },
                 Some(Err(e)) => return Err(format!("HTTP/2: {e}")),
                 None => return Ok(()),
             },

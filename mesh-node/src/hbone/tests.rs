@@ -232,3 +232,45 @@ async fn those_who_wait_for_one_failing_dial_share_its_error() {
     );
     assert_eq!(dialled.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn work_that_outlives_its_streams_does_not_pile_up() {
+    let working = Arc::new(AtomicUsize::new(0));
+    let counted = working.clone();
+    let never_done = move |incoming: Incoming| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let _held = incoming;
+            std::future::pending::<()>().await;
+        }
+    };
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    tokio::spawn(async move { serve(Box::new(theirs), &Drain::new(), never_done).await });
+    let (mut sender, connection) = h2::client::handshake(ours).await.unwrap();
+    tokio::spawn(connection);
+    let mut refused = 0;
+    for _ in 0..STREAMS_ACCEPTED * 3 {
+        sender = sender.ready().await.unwrap();
+        let before = working.load(Ordering::SeqCst);
+        let (mut response, mut send) = sender.send_request(request().unwrap(), false).unwrap();
+        // Each is known to be taken or refused before it is reset: no burst for h2 to complain of.
+        while working.load(Ordering::SeqCst) == before {
+            tokio::select! {
+                biased;
+                answer = &mut response => {
+                    let reason = answer.unwrap_err().reason();
+                    assert_eq!(reason, Some(h2::Reason::REFUSED_STREAM));
+                    refused += 1;
+                    break;
+                }
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        send.send_reset(h2::Reason::CANCEL);
+    }
+    assert_eq!(refused, STREAMS_ACCEPTED);
+    assert_eq!(
+        working.load(Ordering::SeqCst),
+        2 * STREAMS_ACCEPTED as usize
+    );
+}

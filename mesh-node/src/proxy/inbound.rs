@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::Mesh;
+use super::admission::Place;
 use super::authorize::authorize;
 use super::deliver::deliver;
 use super::dial;
@@ -33,19 +34,26 @@ struct Peer {
     local: SocketAddr,
 }
 
-/// Serves one connection accepted on a pod's HBONE port. `admitted` is held until the peer has
+/// Serves one connection accepted on a pod's HBONE port. `place` is held until the peer has
 /// proven who it is.
 pub(super) async fn handle(
     mesh: Mesh,
     pod: Arc<Pod>,
     tcp: TcpStream,
     source: SocketAddr,
-    admitted: tokio::sync::OwnedSemaphorePermit,
+    mut place: Place,
 ) {
     let Ok(local) = tcp.local_addr() else { return };
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     dial::tune(&tcp);
-    let authenticated = match authenticate(&mesh, &pod, tcp).await {
+    let authenticated = tokio::select! {
+        authenticated = authenticate(&mesh, &pod, tcp) => authenticated,
+        () = place.displaced() => Err((
+            Flag::Tls,
+            "the peer had not proven who it is when newer ones needed its place".into(),
+        )),
+    };
+    let authenticated = match authenticated {
         Ok(authenticated) => authenticated,
         Err((flag, error)) => {
             let parties = Parties {
@@ -66,7 +74,7 @@ pub(super) async fn handle(
                 .end(Outcome::failed(flag, error));
         }
     };
-    drop(admitted);
+    drop(place);
     let drain = pod.drain.clone();
     let peer = Arc::new(Peer {
         pod,
@@ -138,7 +146,7 @@ fn source_workload(state: &mesh_common::snapshot::Snapshot, peer: &Peer) -> Opti
     (workload.identity() == peer.identity).then(|| workload.clone())
 }
 
-async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record) -> Outcome {
+async fn carry(mesh: &Mesh, peer: &Peer, mut incoming: Incoming, record: &mut Record) -> Outcome {
     let asked = match incoming.target() {
         Ok(asked) => asked,
         Err(e) => {
@@ -177,7 +185,14 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
         }
     };
     record.decided(permit.verdict().clone());
-    let tcp = match deliver(&mesh.datapath, &permit, client).await {
+    let delivered = tokio::select! {
+        delivered = deliver(&mesh.datapath, &permit, client) => delivered,
+        why = incoming.given_up() => {
+            let error = format!("the peer left before the application answered: {why}");
+            return Outcome::failed(Flag::Http2, error);
+        }
+    };
+    let tcp = match delivered {
         Ok(tcp) => tcp,
         Err(e) => {
             incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);

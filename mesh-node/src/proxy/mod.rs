@@ -4,6 +4,7 @@
 //! opens a tunnel there. `inbound` terminates tunnels, `plaintext` takes what came in the clear; both
 //! need a `Permit` of `authorize` before `deliver` connects to the application.
 
+mod admission;
 mod authorize;
 mod deliver;
 mod dial;

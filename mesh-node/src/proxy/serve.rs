@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
+use super::admission::Admission;
 use super::{Mesh, inbound, outbound, plaintext};
 use crate::hbone;
 use crate::pod::Pod;
@@ -82,7 +82,7 @@ fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 
 /// Accepts for `pod` until its drain starts. Must run on the data-plane runtime.
 pub async fn serve_pod(mesh: Mesh, pod: Arc<Pod>, listeners: Listeners) {
-    let unauthenticated = Arc::new(Semaphore::new(UNAUTHENTICATED));
+    let admission = Admission::new(UNAUTHENTICATED);
     let accepting = async {
         tokio::join!(
             accept(&mesh, listeners.outbound, |tcp, from| {
@@ -92,14 +92,8 @@ pub async fn serve_pod(mesh: Mesh, pod: Arc<Pod>, listeners: Listeners) {
                 plaintext::handle(mesh.clone(), pod.clone(), tcp, from)
             }),
             accept(&mesh, listeners.hbone, |tcp, from| {
-                let (mesh, pod) = (mesh.clone(), pod.clone());
-                let admitted = unauthenticated.clone().try_acquire_owned();
-                async move {
-                    match admitted {
-                        Ok(admitted) => inbound::handle(mesh, pod, tcp, from, admitted).await,
-                        Err(_) => super::dial::reset(tcp),
-                    }
-                }
+                let place = admission.admit(from.ip());
+                inbound::handle(mesh.clone(), pod.clone(), tcp, from, place)
             }),
         )
     };
