@@ -12,6 +12,7 @@ use crate::bpf::{Datapath, DatapathOptions};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::enroll::{Api, Enrolment, Store};
+use crate::limits;
 use crate::observe::{AccessLog, Metrics, Observer};
 use crate::proxy::Mesh;
 use crate::state::{Certificates, State, StateOptions};
@@ -25,6 +26,7 @@ const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// When something the agent cannot work without is missing; names it.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    limits::raise_descriptors();
     let data_plane = data_plane(config.workers)?;
     let control = Builder::new_current_thread()
         .enable_all()

@@ -13,6 +13,7 @@ pub mod config;
 pub mod drain;
 pub mod enroll;
 pub mod hbone;
+pub mod limits;
 pub mod observe;
 pub mod pod;
 pub mod proxy;
