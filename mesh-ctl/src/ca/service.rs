@@ -85,7 +85,7 @@ impl CertificateService {
         caller: &Caller,
         request: &IstioCertificateRequest,
     ) -> Result<(SpiffeId, Issued), Fault> {
-        let identity = identity(request)?;
+        let identity = identity(request, caller, &self.trust_domain)?;
         let world = Arc::clone(&self.worlds.borrow());
         authorize(caller, &identity, &self.trust_domain, &world)?;
         let key = csr::public_key(&request.csr, &identity)?;
@@ -124,7 +124,10 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let asked = asked_for(request.get_ref()).unwrap_or_default().to_owned();
+        let asked = match asked_for(request.get_ref()) {
+            Some(Kind::StringValue(asked)) => asked.clone(),
+            _ => "its own".into(),
+        };
         let caller = self
             .authenticator
             .node(request.metadata())
@@ -150,23 +153,23 @@ impl IstioCertificateService for CertificateService {
     }
 }
 
-fn asked_for(request: &IstioCertificateRequest) -> Option<&str> {
-    match request
-        .metadata
-        .as_ref()?
-        .fields
-        .get(IMPERSONATED)?
-        .kind
-        .as_ref()?
-    {
-        Kind::StringValue(value) => Some(value),
-        _ => None,
-    }
+/// The identity that a node asks for on behalf of a workload; none asks for the caller's own.
+fn asked_for(request: &IstioCertificateRequest) -> Option<&Kind> {
+    let metadata = request.metadata.as_ref()?;
+    metadata.fields.get(IMPERSONATED)?.kind.as_ref()
 }
 
-fn identity(request: &IstioCertificateRequest) -> Result<SpiffeId, Fault> {
-    let asked = asked_for(request).ok_or_else(|| Fault::Identity("it does not".into()))?;
-    asked
-        .parse()
-        .map_err(|e| Fault::Identity(format!("{asked:?}: {e}")))
+fn identity(
+    request: &IstioCertificateRequest,
+    caller: &Caller,
+    trust_domain: &TrustDomain,
+) -> Result<SpiffeId, Fault> {
+    match asked_for(request) {
+        Some(Kind::StringValue(asked)) => asked
+            .parse()
+            .map_err(|e| Fault::Identity(format!("{asked:?}: {e}"))),
+        Some(_) => Err(Fault::Identity("it is not a string".into())),
+        None => SpiffeId::new(trust_domain, &caller.namespace, &caller.service_account)
+            .map_err(|e| Fault::Identity(format!("there is none, and the caller's own: {e}"))),
+    }
 }

@@ -15,6 +15,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::fixture::{CLUSTER, Fixture, eventually, in_seconds, jwks, sign, with_token};
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
+const NODE: &str = "spiffe://cluster.local/ns/weft-system/sa/weft-node";
 const DB: &str = "spiffe://cluster.local/ns/shop/sa/db";
 
 async fn request(
@@ -82,6 +83,32 @@ async fn a_node_gets_the_identities_that_run_on_it() {
 }
 
 #[tokio::test]
+async fn who_names_no_identity_gets_its_own() {
+    let fixture = Fixture::start().await;
+    let token = fixture.token("n1");
+    let status = request(&fixture, &token, None, WEB).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().contains(NODE), "{status}");
+    let agent = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: weft-node-1, namespace: weft-system}\n\
+                 spec: {nodeName: n1, serviceAccountName: weft-node}\nstatus: {podIP: 10.0.0.9}\n";
+    fixture.write("cluster.yaml", &format!("{CLUSTER}{agent}"));
+    eventually("the agent's pod is known", || async {
+        fixture
+            .get("/debug/resources")
+            .await
+            .contains("weft-node-1")
+    })
+    .await;
+    request(&fixture, &token, None, NODE).await.unwrap();
+    let status = request(&fixture, &token, None, WEB).await.unwrap_err();
+    assert_eq!(
+        status.code(),
+        Code::InvalidArgument,
+        "a CSR for another: {status}"
+    );
+}
+
+#[tokio::test]
 async fn every_other_identity_is_refused() {
     let fixture = Fixture::start().await;
     let token = fixture.token("n1");
@@ -102,7 +129,9 @@ async fn every_other_identity_is_refused() {
     let status = request(&fixture, &token, Some(WEB), DB).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains(DB), "{status}");
-    let status = request(&fixture, &token, None, WEB).await.unwrap_err();
+    let status = request(&fixture, &token, Some("spiffe://nobody"), WEB)
+        .await
+        .unwrap_err();
     assert!(
         status.message().contains("ImpersonatedIdentity"),
         "{status}"
