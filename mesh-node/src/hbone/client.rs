@@ -61,11 +61,12 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Speaks HTTP/2 over an authenticated stream. The tunnel takes no new streams after `expires`,
-    /// the end of the certificate that it was opened with.
+    /// the end of the certificate that it was opened with, nor after the end of the peer's.
     ///
     /// # Errors
     /// When the HTTP/2 preface cannot be sent.
     pub async fn establish(peer: Authenticated, expires: SystemTime) -> Result<Self, OpenError> {
+        let expires = expires.min(peer.until);
         let (sender, mut connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

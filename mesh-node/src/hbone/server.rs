@@ -6,7 +6,7 @@ use h2::{Reason, RecvStream};
 use http::{HeaderValue, Request, Response, StatusCode};
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     STREAMS_ACCEPTED, Stream, keepalive,
 };
 use crate::drain::Drain;
-use crate::tls::Secured;
+use crate::tls::Authenticated;
 
 /// The peer sends its HTTP/2 preface within this time.
 const PREFACE_WITHIN: Duration = Duration::from_secs(10);
@@ -73,18 +73,21 @@ impl Incoming {
     }
 }
 
-/// Serves `stream` until it ends; each CONNECT runs as a task of its own made by `handle`.
+/// Serves `peer` until it leaves; each CONNECT runs as a task of its own made by `handle`. Once the
+/// peer's certificate has expired, open streams go on and new ones are refused: it has to prove again
+/// who it is.
 ///
 /// # Errors
 /// When the peer does not speak HTTP/2, breaks its rules or falls silent.
 pub async fn serve<F>(
-    stream: Box<dyn Secured>,
+    peer: Authenticated,
     drain: &Drain,
     handle: impl Fn(Incoming) -> F,
 ) -> Result<(), String>
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    let until = peer.until;
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -92,7 +95,7 @@ where
         .max_header_list_size(HEADER_LIST)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(STREAMS_ACCEPTED)
-        .handshake(stream);
+        .handshake(peer.stream);
     let mut connection = tokio::time::timeout(PREFACE_WITHIN, handshake)
         .await
         .map_err(|_| "no HTTP/2 preface within 10 s".to_owned())?
@@ -106,10 +109,17 @@ where
     };
     tokio::pin!(silent);
     let served = Arc::new(Semaphore::new(STREAMS_SERVED));
-    let mut leaving = false;
+    let expiry = until.duration_since(SystemTime::now());
+    let expiry = tokio::time::sleep(expiry.unwrap_or_default());
+    tokio::pin!(expiry);
+    let (mut leaving, mut expired) = (false, false);
     loop {
         tokio::select! {
             next = connection.accept() => match next {
+                // A GOAWAY alone would not do: the peer decides when it has seen it.
+                Some(Ok((_, mut respond))) if SystemTime::now() >= until => {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                }
                 Some(Ok((request, mut respond))) => match served.clone().try_acquire_owned() {
                     Ok(place) => {
                         let work = handle(Incoming { request, respond });
@@ -126,6 +136,13 @@ where
             () = drain.started(), if !leaving => {
                 leaving = true;
                 connection.graceful_shutdown();
+            }
+            () = &mut expiry, if !expired => {
+                expired = true;
+                if !leaving {
+                    leaving = true;
+                    connection.graceful_shutdown();
+                }
             }
             () = drain.expired() => return Ok(()),
             why = &mut silent => return Err(why.into()),

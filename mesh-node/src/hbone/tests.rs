@@ -36,22 +36,35 @@ fn request() -> Result<http::Request<()>, OpenError> {
     Ok(asked.to_http(&Baggage::default(), None).unwrap())
 }
 
+fn authenticated(io: DuplexStream, until: SystemTime) -> Authenticated {
+    Authenticated {
+        stream: Box::new(io),
+        peer: key("10.0.0.1:15008").expected[0].clone(),
+        until,
+    }
+}
+
+/// Answers 200 and sends back what comes.
+async fn echo(incoming: Incoming) {
+    let Ok(Stream { mut send, mut recv }) = incoming.accept(None) else {
+        return;
+    };
+    while let Some(Ok(data)) = recv.data().await {
+        let _ = recv.flow_control().release_capacity(data.len());
+        let _ = send.send_data(data, false);
+    }
+    let _ = send.send_data(Bytes::new(), true);
+}
+
 /// A peer that answers every stream with `status` and, if that is 200, echoes it.
 async fn peer(io: DuplexStream, drain: Drain, status: StatusCode) {
-    let echo = move |incoming: Incoming| async move {
-        if status != StatusCode::OK {
-            return incoming.refuse(status);
+    let answer = move |incoming: Incoming| async move {
+        match status {
+            StatusCode::OK => echo(incoming).await,
+            status => incoming.refuse(status),
         }
-        let Ok(Stream { mut send, mut recv }) = incoming.accept(None) else {
-            return;
-        };
-        while let Some(Ok(data)) = recv.data().await {
-            let _ = recv.flow_control().release_capacity(data.len());
-            let _ = send.send_data(data, false);
-        }
-        let _ = send.send_data(Bytes::new(), true);
     };
-    let _ = serve(Box::new(io), &drain, echo).await;
+    let _ = serve(authenticated(io, SystemTime::now() + FAR), &drain, answer).await;
 }
 
 /// Dials such peers and counts them.
@@ -77,12 +90,8 @@ impl Dialler {
         self.dialled.fetch_add(1, Ordering::SeqCst);
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         tokio::spawn(peer(theirs, self.drain.clone(), self.status));
-        let identity = key("10.0.0.1:15008").expected[0].clone();
-        let stream = Authenticated {
-            stream: Box::new(ours),
-            peer: identity,
-        };
-        Tunnel::establish(stream, self.expires).await
+        let peer = authenticated(ours, SystemTime::now() + FAR);
+        Tunnel::establish(peer, self.expires).await
     }
 
     fn count(&self) -> usize {
@@ -245,7 +254,8 @@ async fn work_that_outlives_its_streams_does_not_pile_up() {
         }
     };
     let (ours, theirs) = tokio::io::duplex(1 << 20);
-    tokio::spawn(async move { serve(Box::new(theirs), &Drain::new(), never_done).await });
+    let peer = authenticated(theirs, SystemTime::now() + FAR);
+    tokio::spawn(async move { serve(peer, &Drain::new(), never_done).await });
     let (mut sender, connection) = h2::client::handshake(ours).await.unwrap();
     tokio::spawn(connection);
     let mut refused = 0;
@@ -273,4 +283,47 @@ async fn work_that_outlives_its_streams_does_not_pile_up() {
         working.load(Ordering::SeqCst),
         2 * STREAMS_ACCEPTED as usize
     );
+}
+
+#[tokio::test]
+async fn an_expired_peer_keeps_its_streams_and_opens_no_new_ones() {
+    let soon = SystemTime::now() + Duration::from_secs(2);
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let far_end = authenticated(theirs, soon);
+    tokio::spawn(async move { serve(far_end, &Drain::new(), echo).await });
+    let near_end = authenticated(ours, SystemTime::now() + FAR);
+    let tunnel = Tunnel::establish(near_end, SystemTime::now() + FAR)
+        .await
+        .unwrap();
+    let mut kept = tunnel.open(request().unwrap()).await.unwrap();
+    let refused = async {
+        loop {
+            if let Err(e) = tunnel.open(request().unwrap()).await {
+                return e;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(10), refused).await;
+    assert!(refused.unwrap().tunnel_is_stale() && SystemTime::now() >= soon);
+    assert_eq!(echoed(&mut kept, "still here").await, "still here");
+}
+
+#[tokio::test]
+async fn a_peer_that_has_expired_is_refused_without_waiting_for_its_goodbye() {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let served = Arc::new(AtomicUsize::new(0));
+    let counted = served.clone();
+    let count = move |incoming: Incoming| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        echo(incoming)
+    };
+    let peer = authenticated(theirs, SystemTime::now());
+    let (mut sender, connection) = h2::client::handshake(ours).await.unwrap();
+    // Sent before any GOAWAY can be read.
+    let (response, _send) = sender.send_request(request().unwrap(), false).unwrap();
+    tokio::spawn(connection);
+    tokio::spawn(async move { serve(peer, &Drain::new(), count).await });
+    assert!(response.await.is_err());
+    assert_eq!(served.load(Ordering::SeqCst), 0);
 }

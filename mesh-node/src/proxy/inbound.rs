@@ -78,12 +78,12 @@ pub(super) async fn handle(
     let drain = pod.drain.clone();
     let peer = Arc::new(Peer {
         pod,
-        identity: authenticated.peer,
+        identity: authenticated.peer.clone(),
         source,
         local,
     });
     let described = peer.clone();
-    let served = hbone::serve(authenticated.stream, &drain, move |incoming| {
+    let served = hbone::serve(authenticated, &drain, move |incoming| {
         stream(mesh.clone(), peer.clone(), incoming)
     });
     if let Err(why) = served.await {

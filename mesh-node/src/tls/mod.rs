@@ -12,6 +12,7 @@ mod verify;
 use mesh_common::identity::SpiffeId;
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
+use std::time::SystemTime;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -45,6 +46,8 @@ pub struct Authenticated {
     pub stream: Box<dyn Secured>,
     /// The peer's identity.
     pub peer: SpiffeId,
+    /// The end of the peer's certificate.
+    pub until: SystemTime,
 }
 
 impl std::fmt::Debug for Authenticated {
@@ -71,17 +74,19 @@ pub async fn client(
         .connect(name, tcp)
         .await?;
     let session = tls.get_ref().1;
-    let peer = proven_peer(session.alpn_protocol(), session.peer_certificates())?;
+    let (peer, until) = proven_peer(session.alpn_protocol(), session.peer_certificates())?;
     #[cfg(feature = "sabotage")]
     if sabotage::plaintext() {
         return Ok(Authenticated {
             stream: sabotage::strip_client(tls.into_inner().0).await?,
             peer,
+            until,
         });
     }
     Ok(Authenticated {
         stream: Box::new(tls),
         peer,
+        until,
     })
 }
 
@@ -95,29 +100,33 @@ pub async fn server(svid: &Svid, tcp: TcpStream) -> Result<Authenticated, PeerEr
         .accept(tcp)
         .await?;
     let session = tls.get_ref().1;
-    let peer = proven_peer(session.alpn_protocol(), session.peer_certificates())?;
+    let (peer, until) = proven_peer(session.alpn_protocol(), session.peer_certificates())?;
     #[cfg(feature = "sabotage")]
     if sabotage::plaintext() {
         return Ok(Authenticated {
             stream: sabotage::strip_server(tls.into_inner().0).await?,
             peer,
+            until,
         });
     }
     Ok(Authenticated {
         stream: Box::new(tls),
         peer,
+        until,
     })
 }
 
 fn proven_peer(
     alpn: Option<&[u8]>,
     certificates: Option<&[CertificateDer<'_>]>,
-) -> Result<SpiffeId, PeerError> {
+) -> Result<(SpiffeId, SystemTime), PeerError> {
     if alpn != Some(config::ALPN) {
         return Err(PeerError::Alpn);
     }
     let leaf = certificates
         .and_then(<[_]>::first)
         .ok_or_else(|| PeerError::NotAnSvid("no certificate was sent".into()))?;
-    verify::spiffe_id(leaf).map_err(PeerError::NotAnSvid)
+    let peer = verify::spiffe_id(leaf).map_err(PeerError::NotAnSvid)?;
+    let until = verify::not_after(leaf).map_err(PeerError::NotAnSvid)?;
+    Ok((peer, until))
 }

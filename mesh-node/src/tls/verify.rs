@@ -12,6 +12,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::state::uris;
@@ -25,6 +26,16 @@ pub(super) fn spiffe_id(leaf: &CertificateDer<'_>) -> Result<SpiffeId, String> {
         [] => Err("it has no URI SAN".into()),
         [_, _, ..] => Err("it has more than one URI SAN".into()),
     }
+}
+
+/// The end of a leaf certificate.
+pub(super) fn not_after(leaf: &CertificateDer<'_>) -> Result<SystemTime, String> {
+    let (_, parsed) =
+        X509Certificate::from_der(leaf).map_err(|e| format!("certificate is malformed: {e}"))?;
+    let seconds = parsed.validity().not_after.timestamp();
+    // A date before 1970 is past in any case.
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 fn mismatch(why: String) -> Error {
