@@ -17,17 +17,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What the agent may grow by under any of the abuse here, bytes.
 const GROWTH: u64 = 64 << 20;
 
-fn spec<'a>(node: u8, namespace: &'a str, name: &'a str) -> PodSpec<'a> {
-    PodSpec {
-        node,
-        namespace,
-        name,
-        account: name,
-        app: name,
-        labels: &[],
-    }
-}
-
 #[test]
 fn a_packet_that_claims_to_come_from_the_server_itself_never_reaches_it() -> Result<()> {
     let _one = serial();
@@ -35,8 +24,8 @@ fn a_packet_that_claims_to_come_from_the_server_itself_never_reaches_it() -> Res
     mesh.config.namespace("shop", true)?;
     mesh.config.namespace("outside", false)?;
     mesh.config.peer_authentication("shop", "STRICT")?;
-    let server = mesh.add_pod(&spec(2, "shop", "server"))?;
-    let intruder = mesh.add_pod(&spec(1, "outside", "intruder"))?;
+    let server = mesh.add_pod(&PodSpec::named(2, "shop", "server"))?;
+    let intruder = mesh.add_pod(&PodSpec::named(1, "outside", "intruder"))?;
     // The least guarded pod there is: a SYN's data is taken at once, and its own address from outside too.
     netns::within(server.place.netns(), || -> Result<()> {
         fs::write("/proc/sys/net/ipv4/tcp_fastopen", "1539")?;
@@ -97,8 +86,8 @@ fn no_way_to_connect_leaves_an_enrolled_pod_in_the_clear() -> Result<()> {
     let mut mesh = Mesh::start(2, None)?;
     mesh.config.namespace("shop", true)?;
     mesh.config.peer_authentication("shop", "PERMISSIVE")?;
-    let server = mesh.add_enrolled(&spec(2, "shop", "server"))?;
-    let client = mesh.add_pod(&spec(1, "shop", "client"))?;
+    let server = mesh.add_enrolled(&PodSpec::named(2, "shop", "server"))?;
+    let client = mesh.add_pod(&PodSpec::named(1, "shop", "client"))?;
     netns::within(client.place.netns(), || {
         // Client and server, without cookies: data leaves in the SYN.
         fs::write("/proc/sys/net/ipv4/tcp_fastopen", "1543")
@@ -180,10 +169,10 @@ impl Stolen {
         mesh.config.namespace("shop", true)?;
         mesh.config.namespace("outside", false)?;
         mesh.config.peer_authentication("shop", "STRICT")?;
-        let server = mesh.add_enrolled(&spec(2, "shop", "server"))?;
-        let client = mesh.add_enrolled(&spec(1, "shop", "client"))?;
-        let intruder = mesh.add_pod(&spec(1, "outside", "intruder"))?;
-        let guest = mesh.add_pod(&spec(1, "outside", "guest"))?;
+        let server = mesh.add_enrolled(&PodSpec::named(2, "shop", "server"))?;
+        let client = mesh.add_enrolled(&PodSpec::named(1, "shop", "client"))?;
+        let intruder = mesh.add_pod(&PodSpec::named(1, "outside", "intruder"))?;
+        let guest = mesh.add_pod(&PodSpec::named(1, "outside", "guest"))?;
         let ours = Authority::of_mesh(mesh.controller.ca_dir())?;
         let identity = "spiffe://cluster.local/ns/shop/sa/intruder";
         let svid = ours.issue(&[identity], intruder.dir.join("svid.pem"))?;

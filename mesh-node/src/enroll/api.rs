@@ -1,5 +1,5 @@
-//! The local enrolment API: one JSON request and one JSON reply for each connection on a
-//! SOCK_SEQPACKET unix socket; `add` carries the pod's network namespace as a descriptor.
+//! The local enrolment API: one JSON request and one JSON reply, in as many messages as it takes, for each
+//! connection on a SOCK_SEQPACKET unix socket; `add` carries the pod's network namespace as a descriptor.
 
 use rustix::fs::{Mode, chmod, unlink};
 use rustix::io::Errno;
@@ -21,7 +21,7 @@ use crate::sys::Netns;
 
 /// Longest message, bytes.
 pub(super) const MESSAGE: usize = 64 << 10;
-/// A caller sends its request within this time.
+/// A caller sends its request, and reads its reply, within this time.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a caller asks.
@@ -143,8 +143,15 @@ fn serve(caller: &OwnedFd, enrolment: &Enrolment) -> io::Result<()> {
         Ok((request, descriptor)) => answer(request, descriptor, enrolment),
         Err(why) => Reply::Error(why),
     };
-    let text = serde_json::to_vec(&reply)?;
-    send(caller, &text, SendFlags::NOSIGNAL)?;
+    respond(caller, &reply)
+}
+
+/// Sends a reply in as many messages as it takes: a list of pods may be longer than one can be.
+pub(super) fn respond(caller: &OwnedFd, reply: &Reply) -> io::Result<()> {
+    sockopt::set_socket_timeout(caller, sockopt::Timeout::Send, Some(REQUEST_WITHIN))?;
+    for part in serde_json::to_vec(reply)?.chunks(MESSAGE) {
+        send(caller, part, SendFlags::NOSIGNAL)?;
+    }
     Ok(())
 }
 

@@ -59,11 +59,62 @@ pub fn call(run_dir: &Path, request: &Request) -> anyhow::Result<Reply> {
         SendFlags::NOSIGNAL,
     )
     .context("cannot send the request to the agent")?;
-    let mut answer = vec![0; MESSAGE];
-    let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())
-        .context("the agent did not answer; see its log")?;
-    match serde_json::from_slice(&answer[..length]).context("the agent's answer is malformed")? {
+    let mut answer = Vec::new();
+    let mut part = vec![0; MESSAGE];
+    loop {
+        let (length, _) = recv(&socket, &mut part[..], RecvFlags::empty())
+            .context("the agent did not answer; see its log")?;
+        if length == 0 {
+            break;
+        }
+        answer.extend_from_slice(&part[..length]);
+    }
+    match serde_json::from_slice(&answer).context("the agent's answer is malformed")? {
         Reply::Error(why) => bail!(why),
         reply => Ok(reply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enroll::Enrolled;
+    use crate::enroll::api::respond;
+    use rustix::net::{accept, bind, listen};
+
+    #[test]
+    fn a_reply_longer_than_a_message_arrives_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let address = SocketAddrUnix::new(dir.path().join(SOCKET)).unwrap();
+        bind(&listener, &address).unwrap();
+        listen(&listener, 1).unwrap();
+        let pods = (0..2000).map(|n| Enrolled {
+            namespace: "shop".into(),
+            name: format!("web-{n}"),
+            netns: "/run/netns/web".into(),
+            ready: false,
+            identity: None,
+        });
+        let reply = Reply::Pods(pods.collect());
+        let length = serde_json::to_vec(&reply).unwrap().len();
+        assert!(length > 2 * MESSAGE, "only {length} bytes");
+        let agent = std::thread::spawn(move || {
+            let caller = accept(&listener).unwrap();
+            recv(&caller, &mut [0; MESSAGE][..], RecvFlags::empty()).unwrap();
+            respond(&caller, &reply)
+        });
+        let Reply::Pods(listed) = call(dir.path(), &Request::List).unwrap() else {
+            panic!("not a list");
+        };
+        agent.join().unwrap().unwrap();
+        assert_eq!(listed.len(), 2000);
+        assert_eq!(listed[1999].name, "web-1999");
     }
 }
