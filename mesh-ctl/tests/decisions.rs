@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use mesh_common::identity::SpiffeId;
-use mesh_common::policy::{Connection, decide};
+use mesh_common::policy::{Connection, Verdict, decide};
 use mesh_common::proto::security::Authorization;
 use mesh_common::proto::workload::Address;
 use mesh_common::snapshot::{Snapshot, SnapshotBuilder};
@@ -39,6 +39,12 @@ fn snapshot(yaml: &str) -> Snapshot {
 
 /// The policy that decided, `+` for allowed and `-` for denied before it.
 fn verdict(snapshot: &Snapshot, pod: &str, port: u16, account: Option<&str>) -> String {
+    let verdict = decided(snapshot, pod, port, account);
+    let sign = if verdict.is_allow() { "+" } else { "-" };
+    format!("{sign}{}", verdict.policy.as_deref().unwrap_or_default())
+}
+
+fn decided(snapshot: &Snapshot, pod: &str, port: u16, account: Option<&str>) -> Verdict {
     let workload = snapshot.workload_by_name("shop", pod).unwrap();
     let account = account.map(|account| {
         format!("spiffe://cluster.local/ns/shop/sa/{account}")
@@ -50,9 +56,7 @@ fn verdict(snapshot: &Snapshot, pod: &str, port: u16, account: Option<&str>) -> 
         destination: SocketAddr::new(workload.addresses[0], port),
         principal: account.as_ref(),
     };
-    let verdict = decide(&snapshot.policies_for(workload), &connection);
-    let sign = if verdict.is_allow() { "+" } else { "-" };
-    format!("{sign}{}", verdict.policy.as_deref().unwrap_or_default())
+    decide(&snapshot.policies_for(workload), &connection)
 }
 
 const PODS: &str = "
@@ -131,4 +135,24 @@ spec:
         "-shop/no-admin-path"
     );
     assert_eq!(verdict(&snapshot, "db", 80, Some("client")), "+");
+}
+
+#[test]
+fn rules_are_known_by_their_number_in_the_policy() {
+    let snapshot = snapshot(&format!(
+        "{PODS}
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: callers, namespace: shop}}
+spec:
+  rules:
+  - to: [{{operation: {{methods: [GET]}}}}]
+  - from: [{{source: {{serviceAccounts: [client]}}}}]
+"
+    ));
+    assert_eq!(decided(&snapshot, "web", 80, Some("client")).rule, Some(1));
+    assert_eq!(
+        verdict(&snapshot, "web", 80, Some("guest")),
+        "-shop/callers"
+    );
 }

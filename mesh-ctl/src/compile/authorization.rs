@@ -95,11 +95,22 @@ fn rules(
             ));
         }
         let needs_l7 = rule.parts.iter().flatten().any(|term| !term.l7.is_empty());
-        if !(needs_l7 && action == WireAction::Allow) {
-            rules.push(l4_part(rule));
-        }
+        rules.push(match action {
+            WireAction::Allow if needs_l7 => never(),
+            _ => l4_part(rule),
+        });
     }
     rules
+}
+
+/// Keeps the place of a rule that must not allow, so that the rules after it are known by the number they
+/// have in the policy: nodes never match a clause whose only alternative states no condition.
+fn never() -> WireRule {
+    WireRule {
+        clauses: vec![Clause {
+            matches: vec![Match::default()],
+        }],
+    }
 }
 
 /// A part with an alternative that L4 cannot narrow always matches, so it is left out: on the wire,
