@@ -75,16 +75,12 @@ pub async fn client(
         .await?;
     let session = tls.get_ref().1;
     let (peer, until) = proven_peer(session.alpn_protocol(), session.peer_certificates())?;
+    #[cfg(not(feature = "sabotage"))]
+    let stream = Box::new(tls);
     #[cfg(feature = "sabotage")]
-    if sabotage::plaintext() {
-        return Ok(Authenticated {
-            stream: sabotage::strip_client(tls.into_inner().0).await?,
-            peer,
-            until,
-        });
-    }
+    let stream = sabotage::client(tls).await?;
     Ok(Authenticated {
-        stream: Box::new(tls),
+        stream,
         peer,
         until,
     })
@@ -101,16 +97,12 @@ pub async fn server(svid: &Svid, tcp: TcpStream) -> Result<Authenticated, PeerEr
         .await?;
     let session = tls.get_ref().1;
     let (peer, until) = proven_peer(session.alpn_protocol(), session.peer_certificates())?;
+    #[cfg(not(feature = "sabotage"))]
+    let stream = Box::new(tls);
     #[cfg(feature = "sabotage")]
-    if sabotage::plaintext() {
-        return Ok(Authenticated {
-            stream: sabotage::strip_server(tls.into_inner().0).await?,
-            peer,
-            until,
-        });
-    }
+    let stream = sabotage::server(tls).await?;
     Ok(Authenticated {
-        stream: Box::new(tls),
+        stream,
         peer,
         until,
     })
