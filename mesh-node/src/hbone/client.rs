@@ -30,6 +30,11 @@ pub enum OpenError {
     /// The tunnel broke before the peer answered.
     #[error("tunnel failed: {0}")]
     Tunnel(Arc<h2::Error>),
+    /// The tunnel may carry no stream from its first moment on.
+    #[error(
+        "the new tunnel carries no stream: a certificate of its ends has expired, or the peer is leaving"
+    )]
+    Unusable,
     /// The peer took too long.
     #[error("{0}")]
     Timeout(&'static str),

@@ -64,7 +64,7 @@ pub struct Pool {
 
 impl Pool {
     /// Opens a stream on a pooled tunnel, or on one that `dial` makes. A pooled tunnel that turns
-    /// out to be broken is replaced once: no application byte was sent on it yet.
+    /// out to be broken is replaced: no application byte was sent on it yet.
     ///
     /// # Errors
     /// [`OpenError`]; those who waited for one failed dial all receive its error.
@@ -78,15 +78,16 @@ impl Pool {
         D: Future<Output = Result<Tunnel, OpenError>>,
     {
         let slot = self.slot(key);
-        let (lease, fresh) = Self::lease(&slot, &dial).await?;
-        match lease.0.open(request()?).await {
-            Err(e) if e.tunnel_is_stale() && !fresh => {
-                tracing::debug!(destination = %key.destination, "pooled tunnel was stale: {e}");
-                lease.0.retire();
-                let (lease, _) = Self::lease(&slot, &dial).await?;
-                Ok((lease.0.open(request()?).await?, lease))
+        loop {
+            let (lease, fresh) = Self::lease(&slot, &dial).await?;
+            match lease.0.open(request()?).await {
+                // Each turn retires a tunnel, so a fresh one comes.
+                Err(e) if e.tunnel_is_stale() && !fresh => {
+                    tracing::debug!(destination = %key.destination, "pooled tunnel was stale: {e}");
+                    lease.0.retire();
+                }
+                opened => return Ok((opened?, lease)),
             }
-            opened => Ok((opened?, lease)),
         }
     }
 
@@ -107,10 +108,12 @@ impl Pool {
         {
             return Err(error.clone());
         }
-        match dial().await {
+        let dialled = dial().await.and_then(|tunnel| match tunnel.reserve() {
+            true => Ok(Arc::new(tunnel)),
+            false => Err(OpenError::Unusable),
+        });
+        match dialled {
             Ok(tunnel) => {
-                let tunnel = Arc::new(tunnel);
-                tunnel.reserve();
                 slot.tunnels
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)

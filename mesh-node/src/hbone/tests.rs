@@ -193,6 +193,27 @@ async fn a_peer_that_drains_is_replaced_and_its_open_streams_go_on() {
 }
 
 #[tokio::test]
+async fn however_many_tunnels_are_broken_a_fresh_one_is_dialled() {
+    let (pool, key) = (Pool::default(), key("10.0.0.1:15008"));
+    let dialler = Dialler::new(StatusCode::OK);
+    let mut held = Vec::new();
+    for _ in 0..STREAMS_OPENED * 2 + 1 {
+        held.push(pool.open(&key, request, || dialler.dial()).await.unwrap());
+    }
+    assert_eq!(pool.tunnels(), 3);
+    // The peer dies; nothing has told the pool when the next stream is asked for.
+    dialler.drain.expire();
+    drop(held);
+    let fresh = Dialler {
+        drain: Drain::new(),
+        ..dialler.clone()
+    };
+    let (mut stream, _lease) = pool.open(&key, request, || fresh.dial()).await.unwrap();
+    assert_eq!(echoed(&mut stream, "alive").await, "alive");
+    assert_eq!(dialler.count(), 4);
+}
+
+#[tokio::test]
 async fn a_refusal_is_reported_and_costs_no_tunnel() {
     let (pool, key) = (Pool::default(), key("10.0.0.1:15008"));
     let dialler = Dialler::new(StatusCode::UNAUTHORIZED);
@@ -217,9 +238,11 @@ async fn an_expired_certificate_opens_no_new_stream() {
         ..Dialler::new(StatusCode::OK)
     };
     let valid = Dialler::new(StatusCode::OK);
-    let _ = pool.open(&key, request, || expired.dial()).await;
+    let refused = pool.open(&key, request, || expired.dial()).await;
+    assert!(matches!(refused, Err(OpenError::Unusable)), "{refused:?}");
+    assert_eq!(pool.tunnels(), 0);
     pool.open(&key, request, || valid.dial()).await.unwrap();
-    assert_eq!(valid.count(), 1);
+    assert_eq!((expired.count(), valid.count()), (1, 1));
 }
 
 #[tokio::test]

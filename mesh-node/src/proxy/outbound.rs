@@ -34,7 +34,7 @@ impl From<OpenError> for Failed {
         let (flag, try_another) = match &error {
             OpenError::Dial(..) | OpenError::Timeout(_) => (Flag::Connect, true),
             OpenError::Tls(_) => (Flag::Tls, true),
-            OpenError::Tunnel(_) => (Flag::Http2, true),
+            OpenError::Tunnel(_) | OpenError::Unusable => (Flag::Http2, true),
             OpenError::Request(_) => (Flag::Http2, false),
             OpenError::Refused(status) if *status == http::StatusCode::UNAUTHORIZED => {
                 (Flag::Denied, false)
