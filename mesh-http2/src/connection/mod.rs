@@ -231,14 +231,25 @@ impl Connection {
         usize::try_from(self.peer.max_streams).unwrap_or(usize::MAX)
     }
 
-    /// Whether a new stream may be opened now.
+    /// Whether the peer has sent its SETTINGS.
     #[must_use]
-    pub fn can_open(&self) -> bool {
+    pub fn is_established(&self) -> bool {
+        self.settled
+    }
+
+    /// Whether the peer takes new streams, apart from how many are open.
+    #[must_use]
+    pub fn accepts_streams(&self) -> bool {
         self.role == Role::Client
             && !self.closed
             && !self.peer_leaves
             && self.next <= MAX_STREAM_ID
-            && self.streams.len() < self.max_streams()
+    }
+
+    /// Whether a new stream may be opened now.
+    #[must_use]
+    pub fn can_open(&self) -> bool {
+        self.accepts_streams() && self.streams.len() < self.max_streams()
     }
 
     /// Opens a stream with a request of these fields, pseudo-header fields first. None when no
