@@ -114,6 +114,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         // They only have to write their last lines.
         let _ = tokio::time::timeout(LAST_LINES_WITHIN, mesh.connections.wait()).await;
     }
+    mesh.observer.close();
     Ok(())
 }
 

@@ -30,17 +30,23 @@ impl Socket {
     /// # Errors
     /// What connect() says, at once or later.
     pub async fn connect(socket: socket2::Socket, to: SocketAddr) -> io::Result<Self> {
-        match socket.connect(&to.into()) {
-            Ok(()) => {}
-            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
-            Err(e) => return Err(e),
+        let to = to.into();
+        let in_progress = |result: io::Result<()>| match result {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINPROGRESS | libc::EALREADY)) => {
+                Ok(true)
+            }
+            result => result.map(|()| false),
+        };
+        // Within one host the answer comes while the first call returns; the second one tells it.
+        if in_progress(socket.connect(&to))? && in_progress(socket.connect(&to))? {
+            let socket = Self(watch_stream(socket.into())?);
+            socket.0.writable().await?.retain_ready();
+            return match socket.get().take_error()? {
+                Some(error) => Err(error),
+                None => Ok(socket),
+            };
         }
-        let socket = Self(watch_stream(socket.into())?);
-        socket.0.writable().await?.retain_ready();
-        match socket.get().take_error()? {
-            Some(error) => Err(error),
-            None => Ok(socket),
-        }
+        Ok(Self(watch_stream(socket.into())?))
     }
 
     /// The socket itself, for options and addresses.

@@ -13,8 +13,15 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Kernel keepalive on what the data plane holds open.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A socket in the pod's network namespace, not connected yet.
+/// A socket in the pod's network namespace, not connected yet, for a peer elsewhere.
 pub(super) fn socket(pod: &Pod, family_of: SocketAddr) -> io::Result<RawSocket> {
+    let socket = local_socket(pod, family_of)?;
+    tune(&socket);
+    Ok(socket)
+}
+
+/// The same for a peer in the pod itself: the kernel tells when it ends, so there is nothing to probe.
+pub(super) fn local_socket(pod: &Pod, family_of: SocketAddr) -> io::Result<RawSocket> {
     let socket = pod.netns.run(|| {
         RawSocket::new(
             Domain::for_address(family_of),
@@ -22,7 +29,7 @@ pub(super) fn socket(pod: &Pod, family_of: SocketAddr) -> io::Result<RawSocket> 
             Some(Protocol::TCP),
         )
     })??;
-    tune(&socket);
+    let _ = socket.set_tcp_nodelay(true);
     Ok(socket)
 }
 
