@@ -12,6 +12,49 @@ use tokio::io::unix::AsyncFd;
 
 use crate::sys::watch_stream;
 
+/// How TCP paces what it sends: an algorithm of the kernel by its name, or the node's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CongestionControl(Option<Box<str>>);
+
+impl CongestionControl {
+    /// For connections within one network namespace, where nothing is congested: without pacing
+    /// timers, which some defaults bring.
+    #[must_use]
+    pub fn local() -> Self {
+        Self(Some("cubic".into()))
+    }
+
+    /// Applies to a socket, or to those that a listener will accept.
+    ///
+    /// # Errors
+    /// When the kernel does not have the algorithm.
+    pub fn apply(&self, socket: &socket2::Socket) -> io::Result<()> {
+        match &self.0 {
+            Some(name) => socket.set_tcp_congestion(name.as_bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::str::FromStr for CongestionControl {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name == "system" {
+            return Ok(Self(None));
+        }
+        let control = Self(Some(name.into()));
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        match socket.and_then(|socket| control.apply(&socket)) {
+            Ok(()) => Ok(control),
+            Err(e) => Err(format!(
+                "the kernel refuses congestion control {name:?}: {e}; \
+                 see `sysctl net.ipv4.tcp_available_congestion_control`, or say `system`"
+            )),
+        }
+    }
+}
+
 /// A TCP connection in non-blocking mode, registered with the runtime of this thread.
 #[derive(Debug)]
 pub struct Socket(AsyncFd<TcpStream>);
