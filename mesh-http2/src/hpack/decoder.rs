@@ -47,6 +47,7 @@ pub enum CompressionError {
 }
 
 /// Decodes the header blocks of one connection and direction, in the order in which they came.
+#[derive(Debug)]
 pub struct Decoder {
     table: DynamicTable,
     /// The SETTINGS_HEADER_TABLE_SIZE that the peer has acknowledged.

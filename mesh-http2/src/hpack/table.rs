@@ -70,6 +70,7 @@ pub(super) const STATIC: [(&[u8], &[u8]); 61] = [
 ];
 
 /// One field, in one allocation.
+#[derive(Debug)]
 pub(super) struct Entry {
     bytes: Box<[u8]>,
     name_len: usize,
@@ -90,6 +91,7 @@ impl Entry {
 
 /// The fields that the peer's encoder asked to keep, the newest first. What it holds never exceeds
 /// the maximum size, counted as section 4.1 does, which is more than the memory it takes.
+#[derive(Debug)]
 pub(super) struct DynamicTable {
     entries: VecDeque<Entry>,
     size: usize,
