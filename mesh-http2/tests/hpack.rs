@@ -340,17 +340,23 @@ fn a_list_above_the_limit_leaves_the_tables_in_step() {
 }
 
 #[test]
-fn a_block_that_repeats_one_large_entry_gives_no_more_than_the_limit() {
-    let mut decoder = Decoder::new(4096);
-    let mut block = hex("40 0161 7f9f1e");
-    block.extend([b'x'; 3998]);
-    block.extend([0xbe; 16_000]);
-    let mut given = 0;
-    let result = decoder.decode(&block, 16_384, |name, value| {
-        given += name.len() + value.len();
-    });
-    assert_eq!(result, Err(HpackError::TooLarge { limit: 16_384 }));
-    assert_eq!(given, 4 * 3999);
+fn a_block_that_repeats_one_large_entry_is_given_up_64_kib_beyond_the_limit() {
+    // Each reference counts 4,031: 20 of them are 64 KiB more than the limit.
+    let limit = 20 * 4031 - (64 << 10);
+    let run = |references: usize| {
+        let mut block = hex("40 0161 7f9f1e");
+        block.extend([b'x'; 3998]);
+        block.extend(vec![0xbe; references - 1]);
+        let mut given = 0;
+        let result = Decoder::new(4096).decode(&block, limit, |name, value| {
+            given += name.len() + value.len();
+        });
+        (given, result)
+    };
+    let given = 3 * 3999;
+    assert_eq!(run(20), (given, Err(HpackError::TooLarge { limit })));
+    assert_eq!(run(21), (given, Err(HpackError::Excessive { limit })));
+    assert_eq!(run(16_000), (given, Err(HpackError::Excessive { limit })));
 }
 
 #[test]

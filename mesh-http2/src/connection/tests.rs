@@ -1,7 +1,8 @@
 //! Both roles against each other, through buffers.
 
 use super::*;
-use crate::frame::DEFAULT_MAX_FRAME_SIZE;
+use crate::Head;
+use crate::frame::{FrameHeader, HEADER_LEN, kind};
 
 const CONFIG: Config = Config {
     stream_window: 100_000,
@@ -274,7 +275,7 @@ fn streams_that_the_goaway_leaves_out_are_reset() {
 fn a_peer_that_reads_no_answers_is_dropped() {
     let mut server = Connection::server(CONFIG);
     let mut bytes = std::mem::take(Connection::client(CONFIG).control());
-    for _ in 0..CONTROL_LIMIT / 17 {
+    for _ in 0..limits::CONTROL / 17 {
         frame::ping(&mut bytes, [0; 8], false);
     }
     let failed = Told::Failed(ErrorCode::ENHANCE_YOUR_CALM);
