@@ -17,7 +17,6 @@ impl Connection {
             // Unless it says otherwise (section 6.5.2).
             self.peer.max_streams = u32::MAX;
         }
-        frame::settings_ack(&mut self.control);
         if let Some(size) = settings.max_frame_size {
             self.peer.max_frame_size = size;
         }
@@ -34,6 +33,7 @@ impl Connection {
                 ));
             }
         }
+        frame::settings_ack(&mut self.control);
         Ok(Some(Event::Window(None)))
     }
 

@@ -281,3 +281,14 @@ fn a_peer_that_reads_no_answers_is_dropped() {
     let failed = Told::Failed(ErrorCode::ENHANCE_YOUR_CALM);
     assert_eq!(told(&mut server, &bytes).last(), Some(&failed));
 }
+
+#[test]
+fn the_last_identifier_is_used_and_none_after_it() {
+    let mut pair = Pair::new();
+    pair.client.next = MAX_STREAM_ID;
+    assert_eq!(pair.open(), MAX_STREAM_ID);
+    assert!(!pair.client.can_open());
+    assert_eq!(pair.client.request(CONNECT), None);
+    let up = data(&mut pair.client, MAX_STREAM_ID, 10, false);
+    assert_eq!(content(&told(&mut pair.server, &up)), 10);
+}
