@@ -17,6 +17,7 @@ pub mod limits;
 pub mod observe;
 pub mod pod;
 pub mod proxy;
+mod socket;
 pub mod state;
 pub mod sys;
 pub mod tls;

@@ -5,13 +5,13 @@ use crate::frame::{ConnectionError, ErrorCode};
 
 /// Bytes of control frames that may wait to be written, requests not counted. Only a peer that makes us
 /// answer and does not read the answers gets here.
-pub(super) const CONTROL: usize = 256 << 10;
+pub(super) const CONTROL: usize = 128 << 10;
 /// Frames in a row that carry nothing: DATA, HEADERS or CONTINUATION without a byte.
 const EMPTY_FRAMES: u32 = 100;
-/// Requests that may be given up, or have to be refused, for each interval between two PINGs of ours, and
-/// one more for each that is answered.
+/// Requests that may be given up, or have to be refused, before [`Connection::forgive`] is called; one
+/// more for each that is answered.
 const ABANDONED: u32 = 4096;
-/// Streams on which the peer may break the rules, for each interval between two PINGs of ours.
+/// Streams on which the peer may break the rules before [`Connection::forgive`] is called.
 const BROKEN: u32 = 256;
 
 /// What is counted.
@@ -46,7 +46,7 @@ impl Limits {
         self.broken = self.broken.saturating_add(1);
     }
 
-    /// A new interval begins.
+    /// What happened so far counts no more.
     pub(super) fn forgive(&mut self) {
         (self.abandoned, self.broken) = (0, 0);
     }

@@ -197,15 +197,26 @@ impl Connection {
         usize::try_from(self.peer.max_streams).unwrap_or(usize::MAX)
     }
 
-    /// Whether a new stream may be opened now.
+    /// Whether the peer has sent its SETTINGS.
     #[must_use]
-    pub fn can_open(&self) -> bool {
+    pub fn is_established(&self) -> bool {
+        self.peer.known
+    }
+
+    /// Whether the peer takes new streams, apart from how many are open.
+    #[must_use]
+    pub fn accepts_streams(&self) -> bool {
         self.role == Role::Client
             && !self.closed
             && !self.peer_leaves
             && self.leaving == Leaving::No
             && self.next <= MAX_STREAM_ID
-            && self.streams.len() < self.max_streams()
+    }
+
+    /// Whether a new stream may be opened now.
+    #[must_use]
+    pub fn can_open(&self) -> bool {
+        self.accepts_streams() && self.streams.len() < self.max_streams()
     }
 
     /// Whether this end or the peer leaves, no stream is open, and every event was handed out.

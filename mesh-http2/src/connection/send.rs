@@ -137,15 +137,17 @@ impl Connection {
 
     /// Asks the peer for a sign of life; [`Event::Pong`] brings the payload back.
     ///
-    /// To be called at intervals, such as every ten seconds: what a peer may do again and again (give up
-    /// requests, break the rules of a stream) is limited for each interval.
-    ///
     /// [`Event::Pong`]: super::Event::Pong
     pub fn ping(&mut self, payload: [u8; 8]) {
-        self.limits.forgive();
         if !self.closed {
             frame::ping(&mut self.control, payload, false);
         }
+    }
+
+    /// Forgets how often the peer has given up requests and broken the rules of a stream: both are
+    /// limited. To be called at intervals, such as every ten seconds, so that only the rate counts.
+    pub fn forgive(&mut self) {
+        self.limits.forgive();
     }
 
     /// Starts to leave: the peer is told, streams that it opened before it knew are still served,

@@ -16,20 +16,22 @@ mod plaintext;
 mod registry;
 mod relay;
 mod serve;
+mod workers;
 
 pub use registry::{LiveConnection, Registry};
 pub use serve::{Listeners, serve_pod};
+pub use workers::Workers;
 
 use mesh_common::snapshot::Snapshot;
 use mesh_common::workload::Workload;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::bpf::Datapath;
-use crate::hbone::Pool;
 use crate::observe::Observer;
 use crate::pod::Pod;
 use crate::state::{CertificateError, Certificates, Svid};
@@ -47,8 +49,8 @@ pub struct Mesh {
     pub certificates: Certificates,
     /// The eBPF side.
     pub datapath: Arc<Datapath>,
-    /// Outbound tunnels.
-    pub pool: Pool,
+    /// Outbound tunnels that are open.
+    pub tunnels: Arc<AtomicUsize>,
     /// Live inbound connections.
     pub registry: Registry,
     /// Where records go.
@@ -87,7 +89,7 @@ impl Mesh {
             snapshot,
             certificates,
             datapath,
-            pool: Pool::default(),
+            tunnels: Arc::default(),
             registry: Registry::default(),
             observer,
             connections: TaskTracker::new(),

@@ -1,4 +1,5 @@
-//! System calls that need care: network namespaces, and the few BPF calls that aya does not offer.
+//! System calls that need care: network namespaces, readiness, and the few BPF calls that aya does not
+//! offer.
 //!
 //! Everything here is a safe interface; this is the only module of the agent with `unsafe` blocks.
 #![allow(
@@ -9,6 +10,8 @@
 pub mod bpf;
 mod netlink;
 mod netns;
+mod watch;
 
 pub use netlink::interface_addresses;
 pub use netns::{Netns, netns_cookie};
+pub use watch::{watch_listener, watch_stream};
