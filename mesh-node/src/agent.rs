@@ -14,7 +14,7 @@ use crate::drain::Drain;
 use crate::enroll::{Api, Enrolment, Store};
 use crate::limits;
 use crate::observe::{AccessLog, Metrics, Observer};
-use crate::proxy::{Mesh, Workers};
+use crate::proxy::{Mesh, Tuning, Workers};
 use crate::state::{Certificates, State, StateOptions};
 
 /// Connections that are cut get this long to be logged.
@@ -61,7 +61,11 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     let certificates = Certificates::new(options)?;
     let mesh = Mesh::new(state.snapshot(), certificates, datapath, observer);
     let workers = config.workers.unwrap_or_else(cores);
-    let workers = Workers::start(workers, &mesh).context("cannot start the data plane")?;
+    let tuning = Tuning {
+        congestion: config.tunnel_congestion_control,
+        busy_poll: config.busy_poll,
+    };
+    let workers = Workers::start(workers, &mesh, tuning).context("cannot start the data plane")?;
     let drain = Drain::new();
     let enrolment = Enrolment::new(
         mesh.clone(),
@@ -114,6 +118,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         // They only have to write their last lines.
         let _ = tokio::time::timeout(LAST_LINES_WITHIN, mesh.connections.wait()).await;
     }
+    mesh.observer.close();
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod agent;
 pub mod bpf;
+mod busy_poll;
 pub mod cli;
 pub mod config;
 pub mod drain;
@@ -17,7 +18,7 @@ pub mod limits;
 pub mod observe;
 pub mod pod;
 pub mod proxy;
-mod socket;
+pub mod socket;
 pub mod state;
 pub mod sys;
 pub mod tls;

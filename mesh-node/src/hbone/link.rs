@@ -18,6 +18,7 @@ use thiserror::Error;
 use super::outgoing::Outgoing;
 use super::slot::{Run, Sink, Slot};
 use super::{CONNECTION_WINDOW, FRAME, HEADER_LIST, STREAM_WINDOW, STREAMS_ACCEPTED};
+use crate::busy_poll;
 use crate::socket::Socket;
 use crate::tls::{Authenticated, Opened, Session, SessionError};
 
@@ -426,6 +427,7 @@ impl State {
         if bytes == 0 {
             return;
         }
+        busy_poll::note(bytes);
         let used = match self.streams.get_mut(&id) {
             Some(slot) => slot.deliver(run),
             None => bytes,

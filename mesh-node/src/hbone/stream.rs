@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::link::{Link, State, TunnelError};
 use super::outgoing::{LARGEST_READ, MOST_RECORDS};
 use super::slot::Sink;
+use crate::busy_poll;
 use crate::socket::Socket;
 
 /// A read of this size is worth a write of its own; smaller ones wait for those of other streams.
@@ -229,6 +230,7 @@ impl Stream {
             out.commit(read, session, |length| http2.data(self.id, length, false))
                 .map_err(TunnelError::from)?;
         }
+        busy_poll::note(read);
         if read >= WORTH_WRITING || !state.out.has_room() {
             self.link.flush(state)?;
         } else {

@@ -20,7 +20,7 @@ mod workers;
 
 pub use registry::{LiveConnection, Registry};
 pub use serve::{Listeners, serve_pod};
-pub use workers::Workers;
+pub use workers::{Tuning, Workers};
 
 use mesh_common::snapshot::Snapshot;
 use mesh_common::workload::Workload;

@@ -15,7 +15,7 @@ use super::workers::Worker;
 use crate::hbone::{self, Baggage, ConnectRequest, Key, OpenError, TraceParent, Tunnel};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
-use crate::socket::Socket;
+use crate::socket::{CongestionControl, Socket};
 use crate::state::Svid;
 use crate::tls;
 
@@ -234,19 +234,25 @@ async fn open_tunnel(
     let baggage = Baggage::of(source);
     let host = service.as_ref().map(|s| &*s.hostname);
     let request = asked.fields(&baggage, host);
+    let congestion = &worker.tuning.congestion;
     let opened = worker
         .pool
-        .open(&key, &request, || dial_tunnel(pod, &svid, &key))
+        .open(&key, &request, || dial_tunnel(pod, &svid, &key, congestion))
         .await;
     Ok(opened?)
 }
 
-async fn dial_tunnel(pod: &Pod, svid: &Svid, key: &Key) -> Result<Tunnel, OpenError> {
+async fn dial_tunnel(
+    pod: &Pod,
+    svid: &Svid,
+    key: &Key,
+    congestion: &CongestionControl,
+) -> Result<Tunnel, OpenError> {
     let to = key.destination;
     let unreachable = |e| OpenError::Dial(to, Arc::new(e));
-    let tcp = dial::connect(dial::socket(pod, to).map_err(unreachable)?, to)
-        .await
-        .map_err(unreachable)?;
+    let socket = dial::socket(pod, to).map_err(unreachable)?;
+    congestion.apply(&socket).map_err(unreachable)?;
+    let tcp = dial::connect(socket, to).await.map_err(unreachable)?;
     let handshake = async {
         let peer = tls::client(svid, key.expected.clone(), tcp)
             .await

@@ -116,7 +116,10 @@ pub(super) async fn tunnel(
         stream.remember(cx);
         if !received_all && let Poll::Ready(delivered) = stream.poll_deliver(cx) {
             delivered.map_err(|e| side.failed(e))?;
-            tcp.socket.finish().map_err(|e| side.broke(e))?;
+            // After the other direction has ended, closing says the same.
+            if !sent_all {
+                tcp.socket.finish().map_err(|e| side.broke(e))?;
+            }
             received_all = true;
         }
         let mut reads = 0;
