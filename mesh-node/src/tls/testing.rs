@@ -2,7 +2,7 @@
 
 use mesh_common::identity::SpiffeId;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::PrivateKeyDer;
@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// A validity that no test outlives.
 pub(crate) const FAR: Duration = Duration::from_secs(3600);
 
-static AUTHORITY: LazyLock<Authority> = LazyLock::new(Authority::new);
+static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new("mesh"));
 
 /// A certificate authority.
 pub(crate) struct Authority {
@@ -30,9 +30,10 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let root = params.self_signed(&key).unwrap().der().clone();
@@ -45,22 +46,33 @@ impl Authority {
     /// The SVID of a service account in the namespace `shop`.
     pub(crate) fn svid(&self, account: &str) -> Svid {
         let identity = id(account);
+        Svid {
+            identity: identity.clone(),
+            ..self.certified(&[identity.as_str()], SystemTime::now() + FAR)
+        }
+    }
+
+    /// A certificate for these URIs that ends at `not_after`, in place of an SVID.
+    pub(crate) fn certified(&self, uris: &[&str], not_after: SystemTime) -> Svid {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        let uri = identity.as_str().try_into().unwrap();
-        params.subject_alt_names.push(SanType::URI(uri));
+        params.not_after = not_after.into();
+        for uri in uris {
+            let uri = (*uri).try_into().unwrap();
+            params.subject_alt_names.push(SanType::URI(uri));
+        }
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ClientAuth,
             ExtendedKeyUsagePurpose::ServerAuth,
         ];
         let leaf = params.signed_by(&key, &self.issuer).unwrap().der().clone();
         Svid {
-            identity,
+            identity: id("certified"),
             chain: vec![leaf],
             key: Arc::new(PrivateKeyDer::try_from(key.serialize_der()).unwrap()),
             roots: vec![self.root.clone()],
             not_before: SystemTime::now() - FAR,
-            not_after: SystemTime::now() + FAR,
+            not_after,
         }
     }
 }
@@ -75,6 +87,11 @@ pub(crate) fn id(account: &str) -> SpiffeId {
 /// An SVID of the authority that all tests share.
 pub(crate) fn svid(account: &str) -> Svid {
     AUTHORITY.svid(account)
+}
+
+/// A certificate of the same authority for these URIs.
+pub(crate) fn certified(uris: &[&str], not_after: SystemTime) -> Svid {
+    AUTHORITY.certified(uris, not_after)
 }
 
 /// Runs a test as the data plane runs: on one thread, where tasks need not be `Send`.
