@@ -140,3 +140,31 @@ pub(crate) async fn authenticated_pair() -> (Authenticated, Authenticated) {
 pub(crate) fn rustls_client(account: &str) -> rustls::ClientConfig {
     super::config::client(&svid(account), Arc::new([id("server")])).unwrap()
 }
+
+/// Numbers that look random and are the same in every run.
+pub(crate) struct Noise(u64);
+
+impl Noise {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let high = usize::try_from(self.0 >> 33).unwrap();
+        high % bound
+    }
+
+    pub(crate) fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).unwrap()
+    }
+
+    /// True once in `times`.
+    pub(crate) fn once_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+}
