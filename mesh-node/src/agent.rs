@@ -16,6 +16,7 @@ use crate::limits;
 use crate::observe::{AccessLog, Metrics, Observer};
 use crate::proxy::{Mesh, Tuning, Workers};
 use crate::state::{Certificates, State, StateOptions};
+use crate::sys::release_startup;
 
 /// Connections that are cut get this long to be logged.
 const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
@@ -97,6 +98,9 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         state.synced().await;
         readiness.complete();
         tracing::info!("ready");
+        if let Err(e) = release_startup() {
+            tracing::debug!("memory of the start is kept: {e}");
+        }
     });
 
     tokio::select! {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Mesh;
 use super::admission::Place;
-use super::authorize::authorize;
+use super::authorize::{Permit, authorize};
 use super::deliver::deliver;
 use super::registry::Facts;
 use super::relay::{self, TcpSide};
@@ -150,11 +150,37 @@ fn source_workload(state: &mesh_common::snapshot::Snapshot, peer: &Peer) -> Opti
 }
 
 async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record) -> Outcome {
+    // Boxed, so that what admitting takes is let go of before the connection is relayed.
+    let (permit, tcp, stream) = match Box::pin(admit(mesh, peer, incoming, record)).await {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused,
+    };
+    let traffic = record.opened();
+    tokio::select! {
+        result = relay::tunnel(tcp, stream, TcpSide::Server, &traffic) => match result {
+            Ok(()) => Outcome::completed(),
+            Err(e) => Outcome::failed(Flag::Ok, e),
+        },
+        verdict = permit.revoked() => {
+            let error = format!("closed by a policy change: {}", verdict.reason);
+            record.decided(verdict);
+            Outcome::failed(Flag::Denied, error)
+        }
+    }
+}
+
+/// Judges a request, and connects to the application if policy allows it.
+async fn admit(
+    mesh: &Mesh,
+    peer: &Peer,
+    incoming: Incoming,
+    record: &mut Record,
+) -> Result<(Permit, Socket, hbone::Stream), Outcome> {
     let asked = match incoming.target() {
         Ok(asked) => asked,
         Err(e) => {
             incoming.refuse(hbone::status::BAD_REQUEST);
-            return Outcome::failed(Flag::Http2, e);
+            return Err(Outcome::failed(Flag::Http2, e));
         }
     };
     let client = asked.client(peer.source);
@@ -162,14 +188,14 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
     record.parties_mut().source.address = client;
     if asked.authority.ip() != peer.local.ip() || AGENT_PORTS.contains(&asked.authority.port()) {
         incoming.refuse(hbone::status::BAD_REQUEST);
-        return Outcome::failed(
+        return Err(Outcome::failed(
             Flag::Http2,
             format!(
                 "CONNECT to {} on a tunnel to {}: a tunnel leads only to the applications of its pod",
                 asked.authority,
                 peer.local.ip()
             ),
-        );
+        ));
     }
     record.parties_mut().destination.address = asked.authority;
     let facts = Facts {
@@ -184,7 +210,7 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
             incoming.refuse(hbone::status::UNAUTHORIZED);
             let error = format!("denied by policy: {}", verdict.reason);
             record.decided(verdict);
-            return Outcome::failed(Flag::Denied, error);
+            return Err(Outcome::failed(Flag::Denied, error));
         }
     };
     record.decided(permit.verdict().clone());
@@ -192,7 +218,7 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
         delivered = deliver(&mesh.datapath, &permit, client) => delivered,
         why = incoming.given_up() => {
             let error = format!("the peer left before the application answered: {why}");
-            return Outcome::failed(Flag::Http2, error);
+            return Err(Outcome::failed(Flag::Http2, error));
         }
     };
     let tcp = match delivered {
@@ -200,7 +226,7 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
         Err(e) => {
             incoming.refuse(hbone::status::UNAVAILABLE);
             let error = format!("cannot reach the application at {}: {e}", asked.authority);
-            return Outcome::failed(Flag::Connect, error);
+            return Err(Outcome::failed(Flag::Connect, error));
         }
     };
     let baggage = peer
@@ -209,18 +235,10 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
         .and_then(|w| Baggage::of(&w).header());
     let Some(stream) = incoming.accept(baggage.as_deref()) else {
         tcp.reset();
-        return Outcome::failed(Flag::Http2, "the peer left before it was answered");
+        return Err(Outcome::failed(
+            Flag::Http2,
+            "the peer left before it was answered",
+        ));
     };
-    let traffic = record.opened();
-    tokio::select! {
-        result = relay::tunnel(tcp, stream, TcpSide::Server, &traffic) => match result {
-            Ok(()) => Outcome::completed(),
-            Err(e) => Outcome::failed(Flag::Ok, e),
-        },
-        verdict = permit.revoked() => {
-            let error = format!("closed by a policy change: {}", verdict.reason);
-            record.decided(verdict);
-            Outcome::failed(Flag::Denied, error)
-        }
-    }
+    Ok((permit, tcp, stream))
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Mesh;
 use super::dial;
 use super::identify::{Captured, NoRoute, Route, route};
+use super::loads::Counted;
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
 use super::workers::Worker;
@@ -29,6 +30,17 @@ struct Failed {
     flag: Flag,
     error: String,
     try_another: bool,
+}
+
+impl Failed {
+    /// No other endpoint would do.
+    fn for_good(flag: Flag, error: impl std::fmt::Display) -> Self {
+        Self {
+            flag,
+            error: error.to_string(),
+            try_another: false,
+        }
+    }
 }
 
 impl From<OpenError> for Failed {
@@ -93,22 +105,42 @@ async fn original_destination(mesh: &Mesh, tcp: &Socket) -> Option<SocketAddr> {
     None
 }
 
+/// What an application's connection is relayed to.
+enum Opened {
+    /// A stream, its place on its tunnel, and the load it counts as.
+    Tunnel(hbone::Stream, hbone::Lease, Option<Counted>),
+    /// A connection in the clear.
+    Clear(Socket),
+}
+
 async fn carry(worker: &Worker, captured: Captured, record: &mut Record) -> Outcome {
+    // Boxed, so that what opening takes is let go of before the connection is relayed.
+    let opened = Box::pin(open(worker, &captured, record)).await;
+    let tcp = captured.tcp;
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(failed) => {
+            tcp.reset();
+            return Outcome::failed(failed.flag, failed.error);
+        }
+    };
+    let traffic = record.opened();
+    ended(match opened {
+        Opened::Tunnel(stream, _lease, _load) => {
+            relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await
+        }
+        Opened::Clear(server) => relay::tcp(tcp, server, &traffic).await,
+    })
+}
+
+/// Finds the next hop and opens a connection to it; of a service, to another endpoint if one fails.
+async fn open(worker: &Worker, captured: &Captured, record: &mut Record) -> Result<Opened, Failed> {
     let mesh = &worker.mesh;
-    let Captured {
-        pod,
-        tcp,
-        client,
-        destination,
-    } = captured;
-    let refuse = |tcp: Socket, flag: Flag, error: String| {
-        tcp.reset();
-        Outcome::failed(flag, error)
-    };
-    let workload = match mesh.workload(&pod).await {
-        Ok(workload) => workload,
-        Err(e) => return refuse(tcp, Flag::Identity, e.to_string()),
-    };
+    let pod = &captured.pod;
+    let workload = mesh
+        .workload(pod)
+        .await
+        .map_err(|e| Failed::for_good(Flag::Identity, e))?;
     record.parties_mut().source.identity = Some(workload.identity());
     record.parties_mut().source.workload = Some(workload.clone());
 
@@ -116,23 +148,24 @@ async fn carry(worker: &Worker, captured: Captured, record: &mut Record) -> Outc
     let mut tried = Vec::new();
     let mut last: Option<Failed> = None;
     while tried.len() < ATTEMPTS {
-        let next = route(&mesh.state(), &workload, destination, &mesh.loads, &tried);
+        let next = route(
+            &mesh.state(),
+            &workload,
+            captured.destination,
+            &mesh.loads,
+            &tried,
+        );
         let route = match (next, last.take()) {
             (Ok(route), _) => route,
             // No further endpoint: what the last one said tells more.
-            (Err(NoRoute::NoEndpoint(..)), Some(failed)) => {
-                return refuse(tcp, failed.flag, failed.error);
-            }
-            (Err(e), _) => return refuse(tcp, Flag::Connect, e.to_string()),
+            (Err(NoRoute::NoEndpoint(..)), Some(failed)) => return Err(failed),
+            (Err(e), _) => return Err(Failed::for_good(Flag::Connect, e)),
         };
         describe(record, &route, &trace);
         let load = route.workload().map(|w| mesh.loads.count(&w.uid));
         let failed = match &route {
-            Route::Passthrough { address, .. } => match passthrough(&pod, *address).await {
-                Ok(server) => {
-                    let traffic = record.opened();
-                    return ended(relay::tcp(tcp, server, &traffic).await);
-                }
+            Route::Passthrough { address, .. } => match passthrough(pod, *address).await {
+                Ok(server) => return Ok(Opened::Clear(server)),
                 Err(e) => Failed {
                     flag: Flag::Connect,
                     error: format!("cannot reach {address}: {e}"),
@@ -140,27 +173,20 @@ async fn carry(worker: &Worker, captured: Captured, record: &mut Record) -> Outc
                 },
             },
             Route::Tunnel { .. } => {
-                match open_tunnel(worker, &pod, &workload, &route, client, &trace).await {
-                    Ok((stream, lease)) => {
-                        let traffic = record.opened();
-                        let result = relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await;
-                        drop((lease, load));
-                        return ended(result);
-                    }
+                let client = captured.client;
+                match open_tunnel(worker, pod, &workload, &route, client, &trace).await {
+                    Ok((stream, lease)) => return Ok(Opened::Tunnel(stream, lease, load)),
                     Err(failed) => failed,
                 }
             }
         };
         match (failed.try_another, route.service(), route.workload()) {
             (true, Some(_), Some(endpoint)) => tried.push(endpoint.uid.clone()),
-            _ => return refuse(tcp, failed.flag, failed.error),
+            _ => return Err(failed),
         }
         last = Some(failed);
     }
-    match last {
-        Some(failed) => refuse(tcp, failed.flag, failed.error),
-        None => refuse(tcp, Flag::Connect, "no attempt was made".into()),
-    }
+    Err(last.unwrap_or_else(|| Failed::for_good(Flag::Connect, "no attempt was made")))
 }
 
 fn ended(result: Result<(), relay::RelayError>) -> Outcome {

@@ -8,10 +8,12 @@
 )]
 
 pub mod bpf;
+mod memory;
 mod netlink;
 mod netns;
 mod watch;
 
+pub use memory::release_startup;
 pub use netlink::interface_addresses;
 pub use netns::{Netns, netns_cookie};
 pub use watch::{watch_listener, watch_stream};
