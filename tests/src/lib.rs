@@ -21,6 +21,7 @@ pub mod controller;
 pub mod demo;
 pub mod http;
 pub mod janitor;
+pub mod load;
 pub mod mesh;
 pub mod netns;
 pub mod pcap;
