@@ -12,6 +12,7 @@ mod load;
 mod memory;
 mod outcome;
 mod peer;
+pub mod report;
 mod samples;
 mod web;
 mod world;
