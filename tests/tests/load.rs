@@ -103,8 +103,9 @@ fn pump(
         touch(&mut buffer[..length]);
         // The request, which comes first, always gets through.
         let kept = length - usize::from(lose && !std::mem::take(&mut first));
-        to.write_all(&buffer[..kept])?;
+        // Counted first: who has received it may look at the count at once.
         count.fetch_add(kept as u64, Ordering::SeqCst);
+        to.write_all(&buffer[..kept])?;
     }
 }
 
