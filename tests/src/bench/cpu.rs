@@ -94,14 +94,16 @@ fn group(cgroup: &Path) -> Result<(f64, f64)> {
     let file = cgroup.join("cpu.stat");
     let text =
         fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let seconds = |key: &str| -> Result<f64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(key));
-        let micros: f64 = line
-            .with_context(|| format!("no {key}in {}", file.display()))?
-            .parse()?;
-        Ok(micros / 1e6)
+    user_and_system(&text).with_context(|| format!("{} has no CPU time", file.display()))
+}
+
+/// The seconds in user mode and in the kernel that a cgroup's cpu.stat tells.
+fn user_and_system(stat: &str) -> Option<(f64, f64)> {
+    let seconds = |key: &str| {
+        let micros = stat.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(micros.parse::<f64>().ok()? / 1e6)
     };
-    Ok((seconds("user_usec ")?, seconds("system_usec ")?))
+    Some((seconds("user_usec ")?, seconds("system_usec ")?))
 }
 
 fn machine() -> Result<f64> {
@@ -122,7 +124,7 @@ fn busy(stat: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::busy;
+    use super::{busy, user_and_system};
 
     #[test]
     fn idle_disk_and_stolen_time_is_not_counted() {
@@ -130,5 +132,13 @@ mod tests {
         assert_eq!(busy(stat), Some(1.63));
         assert_eq!(busy("intr 5\n"), None);
         assert_eq!(busy("cpu  1 2\n"), None);
+    }
+
+    #[test]
+    fn a_cgroup_tells_user_and_system_time() {
+        let stat = "usage_usec 3500000\nuser_usec 1500000\nsystem_usec 2000000\nnr_periods 0\n";
+        assert_eq!(user_and_system(stat), Some((1.5, 2.0)));
+        assert_eq!(user_and_system("user_usec 1500000\n"), None);
+        assert_eq!(user_and_system("user_usec x\nsystem_usec 1\n"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The loads: what each does, and the figures that one run of it gives.
 
+use super::disturbance::Disturbance;
 use super::world::Arm;
 use super::{cpu, drive};
 use anyhow::{Result, ensure};
@@ -10,9 +11,6 @@ use std::time::Duration;
 const GIB: f64 = (1_u64 << 30) as f64;
 /// Short connections that are under way at a time.
 const CONCURRENCY: u32 = 16;
-
-/// So many processors in the hands of others are worth a warning.
-const DISTURBED: f64 = 0.1;
 
 /// A load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +79,13 @@ impl fmt::Display for Load {
 
 impl Load {
     /// Runs it once in this arm.
-    pub(super) fn run(&self, arm: &Arm, lab: &Path, seconds: u32) -> Result<Vec<Figure>> {
+    pub(super) fn run(
+        &self,
+        arm: &Arm,
+        lab: &Path,
+        seconds: u32,
+        disturbance: &mut Disturbance,
+    ) -> Result<Vec<Figure>> {
         let mut figures = Figures {
             load: *self,
             list: Vec::new(),
@@ -123,12 +127,7 @@ impl Load {
             "{self} through {} carried nothing",
             arm.contender
         );
-        if usage.foreign > DISTURBED {
-            eprintln!(
-                "bench: warning: other programs used {:.2} processors during {self} through {}",
-                usage.foreign, arm.contender
-            );
-        }
+        disturbance.saw(usage.foreign, &format!("{self} through {}", arm.contender));
         if !cgroups.is_empty() {
             figures.push("-cpu-proxies", per, usage.proxies / rate);
             figures.push("-cpu-proxies-user", per, usage.proxies_user / rate);

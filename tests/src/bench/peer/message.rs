@@ -59,3 +59,42 @@ pub(super) struct Response {
     #[prost(message, optional, tag = "1")]
     pub(super) ack: Option<Ack>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+
+    #[test]
+    fn a_pod_is_handed_over_as_the_protocol_says() {
+        let info = WorkloadInfo {
+            name: "n".into(),
+            namespace: "s".into(),
+            service_account: "a".into(),
+        };
+        let add = AddWorkload {
+            uid: "u".into(),
+            info: Some(info),
+        };
+        let request = Request {
+            payload: Some(Payload::Add(add)),
+        };
+        let expected = b"\x0a\x0e\x0a\x01u\x12\x09\x0a\x01n\x12\x01s\x1a\x01a";
+        assert_eq!(request.encode_to_vec(), expected);
+        let sent = Request {
+            payload: Some(Payload::SnapshotSent(())),
+        };
+        assert_eq!(sent.encode_to_vec(), b"\x1a\x00");
+    }
+
+    #[test]
+    fn what_the_proxy_says_is_read() {
+        assert_eq!(Hello::decode(&b"\x08\x01"[..]), Ok(Hello { version: 1 }));
+        let error =
+            |bytes: &'static [u8]| Response::decode(bytes).unwrap().ack.map(|ack| ack.error);
+        assert_eq!(error(b"\x0a\x00"), Some(String::new()));
+        assert_eq!(error(b"\x0a\x04\x0a\x02no"), Some("no".into()));
+        assert_eq!(error(b""), None);
+        assert!(Response::decode(&b"\x0a\x09no"[..]).is_err());
+    }
+}

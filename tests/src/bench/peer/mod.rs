@@ -63,24 +63,30 @@ impl Member {
     }
 }
 
+/// The workloads that the proxies are told of.
+pub(super) struct Pods<'a> {
+    /// They are in the mesh from the start.
+    pub(super) members: &'a [Member],
+    /// They are described, and handed over later.
+    pub(super) waiting: &'a [Member],
+    /// How many there are of those that run elsewhere.
+    pub(super) crowd: usize,
+}
+
 /// The proxy's process on one node.
 pub(super) struct Peer {
     process: Process,
-    _session: zds::Session,
+    session: zds::Session,
     node: Node,
 }
 
 impl Peer {
-    /// Starts the proxy on this node for those of `members` that run there, and redirects their
-    /// connections to it; every member is in its workload file.
-    pub(super) fn start(
-        program: &Path,
-        mesh: &Mesh,
-        node: &Node,
-        members: &[Member],
-    ) -> Result<Self> {
+    /// Starts the proxy on this node for the members that run there, and redirects their connections to
+    /// it; all of `pods` are in its workload file.
+    pub(super) fn start(program: &Path, mesh: &Mesh, node: &Node, pods: &Pods<'_>) -> Result<Self> {
+        let members = pods.members;
         let file = node.dir.join("workloads.yaml");
-        fs::write(&file, workloads::file(&mesh.lab, members)?)?;
+        fs::write(&file, workloads::file(&mesh.lab, pods)?)?;
         let token = node.dir.join("token");
         fs::write(&token, mesh.issuer.token(&Claims::agent(&node.name))?)?;
         let socket = node.dir.join("zds.sock");
@@ -108,7 +114,7 @@ impl Peer {
         let mut peer = match hand_over(&listener, node, members) {
             Ok(session) => Self {
                 process,
-                _session: session,
+                session,
                 node: node.clone(),
             },
             Err(error) => {
@@ -125,6 +131,17 @@ impl Peer {
     /// Its process id.
     pub(super) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Its node.
+    pub(super) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Hands a pod over; the proxy serves it when this returns. Its connections are not redirected.
+    pub(super) fn add(&self, member: &Member) -> Result<()> {
+        self.session
+            .add(&member.uid(), &member.account, &member.pod)
     }
 
     /// The cgroup of its process.

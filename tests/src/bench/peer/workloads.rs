@@ -1,35 +1,44 @@
 //! The workload file that a proxy reads instead of asking a controller.
 
-use super::Member;
-use crate::topology::{Lab, Node};
+use super::{Member, Pods};
+use crate::bench::crowd::{self, Workload};
+use crate::topology::Lab;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-/// The file (YAML) that describes every member, each served by a proxy on its node.
-pub(super) fn file(lab: &Lab, members: &[Member]) -> Result<String> {
-    let workloads = members
-        .iter()
-        .map(|member| Ok(workload(member, lab.node(member.pod.node)?)))
-        .collect::<Result<Vec<_>>>()?;
+/// The file (YAML) that describes all of them, each served by a proxy on its node.
+pub(super) fn file(lab: &Lab, pods: &Pods<'_>) -> Result<String> {
+    let described = |member: &Member| {
+        let pod = &member.pod;
+        Ok(describe(&Workload {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            app: member.account.clone(),
+            node: lab.node(pod.node)?.name.clone(),
+            addresses: pod.addresses().to_vec(),
+        }))
+    };
+    let members = pods.members.iter().chain(pods.waiting);
+    let mut workloads = members.map(described).collect::<Result<Vec<_>>>()?;
+    workloads.extend(crowd::workloads(pods.crowd)?.map(|workload| describe(&workload)));
     serde_norway::to_string(&json!({"workloads": workloads})).context("cannot write YAML")
 }
 
-fn workload(member: &Member, node: &Node) -> Value {
-    let pod = &member.pod;
+fn describe(workload: &Workload) -> Value {
     json!({
-        "uid": member.uid(),
-        "name": pod.name,
-        "namespace": pod.namespace,
-        "serviceAccount": member.account,
+        "uid": workload.uid(),
+        "name": workload.name,
+        "namespace": workload.namespace,
+        "serviceAccount": workload.app,
         "trustDomain": "cluster.local",
-        "workloadIps": [pod.v4, pod.v6],
+        "workloadIps": workload.addresses,
         "protocol": "HBONE",
-        "node": node.name,
+        "node": workload.node,
         "network": "",
         "clusterId": "Kubernetes",
-        "canonicalName": pod.name,
+        "canonicalName": workload.app,
         "canonicalRevision": "latest",
-        "workloadName": pod.name,
+        "workloadName": workload.name,
         "workloadType": "pod",
         "services": {},
     })
