@@ -42,13 +42,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the agent of this node; it is ready when this returns.
+    /// Starts the agent of this node, with `further` options; it is ready when this returns.
     pub fn start(
         lab: &Lab,
         node: &Node,
         controller: &Controller,
         issuer: &Issuer,
         sabotage: Option<Sabotage>,
+        further: &[(&str, &str)],
     ) -> Result<Self> {
         let token = node.dir.join("token");
         fs::write(&token, issuer.token(&Claims::agent(&node.name))?)?;
@@ -88,6 +89,7 @@ impl Agent {
         argv.extend(
             options
                 .into_iter()
+                .chain(further.iter().map(|&(key, value)| (key, value.to_owned())))
                 .flat_map(|(key, value)| [format!("--{key}"), value]),
         );
         let mut agent = Self {
