@@ -6,9 +6,11 @@
     reason = "calls that no safe library offers, each with its argument"
 )]
 
+mod addresses;
 pub mod bpf;
 mod netlink;
 mod netns;
+pub mod sock_diag;
 
-pub use netlink::interface_addresses;
+pub use addresses::interface_addresses;
 pub use netns::{Netns, netns_cookie};
