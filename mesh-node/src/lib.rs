@@ -3,13 +3,15 @@
 //!
 //! Data flows one way: capture ([`bpf`], [`proxy`]) -> identify -> authorize -> tunnel ([`hbone`],
 //! [`tls`]). [`state`] reaches the stages as watch receivers; [`observe`] takes records and never
-//! calls back. [`enroll`] adds and removes pods; [`agent`] puts the parts together.
+//! calls back. [`direct`] lets pods of this node do without tunnels, where that is wanted. [`enroll`] adds and
+//! removes pods; [`agent`] puts the parts together.
 
 pub mod admin;
 pub mod agent;
 pub mod bpf;
 pub mod cli;
 pub mod config;
+pub mod direct;
 pub mod drain;
 pub mod enroll;
 pub mod hbone;

@@ -43,7 +43,7 @@ pub struct Exemption {
 
 /// An end of a connection.
 #[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DirectEnd {
     /// The connecting side.
     Client = 1,

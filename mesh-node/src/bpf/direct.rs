@@ -7,7 +7,7 @@ use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use mesh_common::abi::{Address, Counter, DirectEvent, DirectKey, Exemption, map};
 use rustix::time::{ClockId, clock_gettime};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::pods::{absent_is_fine, refused};
 use crate::sys::bpf::Abi;
 
 /// Exemptions that there can be at once.
-pub(super) const CAPACITY: u32 = 4096;
+pub const MAX_EXEMPTIONS: u32 = 4096;
 /// Room for events that wait for the agent, bytes.
 pub(super) const RING_BYTES: u32 = 1 << 20;
 
@@ -65,7 +65,7 @@ impl Exemptions {
         };
         self.0
             .insert(route.key(), Abi(exemption), 0)
-            .map_err(|e| refused(map::DIRECT, CAPACITY, e))
+            .map_err(|e| refused(map::DIRECT, MAX_EXEMPTIONS, e))
     }
 
     fn remove(&mut self, key: &Abi<DirectKey>) -> Result<(), DatapathError> {
@@ -123,9 +123,9 @@ impl DirectEvents {
     }
 }
 
-impl AsRawFd for DirectEvents {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+impl AsFd for DirectEvents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

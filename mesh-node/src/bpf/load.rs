@@ -91,7 +91,7 @@ impl Loader {
             .map_max_entries(map::LISTENERS, options.max_pods.saturating_mul(2))
             .map_max_entries(map::HANDOVER, options.max_flows)
             .map_max_entries(map::EXPECTED, options.max_flows)
-            .map_max_entries(map::DIRECT, direct::CAPACITY)
+            .map_max_entries(map::DIRECT, direct::MAX_EXEMPTIONS)
             .map_max_entries(map::DIRECT_EVENTS, direct::RING_BYTES)
             .map_max_entries(map::NODE_ADDRESSES, settings::CAPACITY)
             .map_max_entries(map::EXCLUDED_PORTS, settings::CAPACITY)

@@ -14,7 +14,7 @@ mod pods;
 mod probe;
 mod settings;
 
-pub use direct::{DirectEvents, DirectMarks, DirectRoute, since_boot};
+pub use direct::{DirectEvents, DirectMarks, DirectRoute, MAX_EXEMPTIONS, since_boot};
 pub use error::DatapathError;
 pub use pins::uninstall;
 pub use pods::Listeners;

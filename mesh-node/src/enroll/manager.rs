@@ -184,6 +184,7 @@ impl Enrolment {
             addresses,
             drain: shared.drain.child(),
         });
+        shared.mesh.direct.joined(&pod);
         let (closed, listening) = mpsc::channel();
         let serving = serve_pod(shared.mesh.clone(), pod.clone(), listeners);
         shared.runtime.spawn(async move {
@@ -225,6 +226,7 @@ impl Enrolment {
             .datapath
             .unenroll(pod.netns.cookie())
             .map_err(|e| EnrollError::Datapath(pod.to_string(), e))?;
+        shared.mesh.direct.left(pod);
         pod.drain.start();
         // Whoever is told that the pod is out may use its ports.
         let Err(_) = entry.listening.recv_timeout(CLOSED_WITHIN);

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::bpf::Datapath;
+use crate::direct::Direct;
 use crate::hbone::Pool;
 use crate::observe::Observer;
 use crate::pod::Pod;
@@ -47,6 +48,8 @@ pub struct Mesh {
     pub certificates: Certificates,
     /// The eBPF side.
     pub datapath: Arc<Datapath>,
+    /// What does without tunnels.
+    pub direct: Direct,
     /// Outbound tunnels.
     pub pool: Pool,
     /// Live inbound connections.
@@ -81,12 +84,14 @@ impl Mesh {
         snapshot: watch::Receiver<Arc<Snapshot>>,
         certificates: Certificates,
         datapath: Arc<Datapath>,
+        direct: Direct,
         observer: Observer,
     ) -> Self {
         Self {
             snapshot,
             certificates,
             datapath,
+            direct,
             pool: Pool::default(),
             registry: Registry::default(),
             observer,

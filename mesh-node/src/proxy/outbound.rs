@@ -146,6 +146,8 @@ async fn carry(mesh: &Mesh, captured: Captured, record: &mut Record) -> Outcome 
                 match open_tunnel(mesh, &pod, &workload, &route, client, &trace).await {
                     Ok((stream, lease)) => {
                         let traffic = record.opened();
+                        // The address that was dialled; a service's is not the endpoint's.
+                        mesh.direct.consider(&pod, destination);
                         let result = relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await;
                         drop((lease, load));
                         return ended(result);

@@ -10,7 +10,9 @@ mod addresses;
 pub mod bpf;
 mod netlink;
 mod netns;
+mod readiness;
 pub mod sock_diag;
 
 pub use addresses::interface_addresses;
 pub use netns::{Netns, netns_cookie};
+pub use readiness::Readiness;

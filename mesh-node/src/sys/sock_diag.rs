@@ -28,9 +28,7 @@ const MESSAGE: usize = 72;
 const IDENTITY: usize = 48;
 const IDENTITY_AT: usize = 4;
 
-/// The state of a handshake that the accepting side has not finished.
-const SYN_RECEIVED: u8 = 3;
-/// Connections, from the first packet to the last: all states but the listening and the closed ones,
+/// Connections, from the first packet to the last, half open ones too: all states but the listening and the closed ones,
 /// and those that only remember a connection.
 const STATES: u32 = 0b1011_0011_1110;
 
@@ -45,18 +43,9 @@ pub struct TcpSocket {
     pub cgroup: Option<u64>,
     /// Its mark, if it is of a direct connection.
     pub direct: Option<DirectSocket>,
-    state: u8,
     family: u8,
     /// What the kernel tells it by: addresses, ports, interface and cookie.
     identity: [u8; IDENTITY],
-}
-
-impl TcpSocket {
-    /// Whether it stands for a handshake that the accepting side has not finished.
-    #[must_use]
-    pub fn is_half_open(&self) -> bool {
-        self.state == SYN_RECEIVED
-    }
 }
 
 /// A way to ask for the sockets of one network namespace.
@@ -137,7 +126,7 @@ fn request(family: u8, states: u32, identity: &[u8; IDENTITY]) -> Vec<u8> {
 }
 
 fn parse(answer: &[u8]) -> io::Result<TcpSocket> {
-    let [family, state, ..] = array_at::<4>(answer, 0)?;
+    let [family] = array_at(answer, 0)?;
     let identity: [u8; IDENTITY] = array_at(answer, IDENTITY_AT)?;
     let port = |at| Ok::<_, io::Error>(u16::from_be_bytes(array_at(&identity, at)?));
     let ip = |at| -> io::Result<IpAddr> {
@@ -152,7 +141,6 @@ fn parse(answer: &[u8]) -> io::Result<TcpSocket> {
         remote: SocketAddr::new(ip(20)?, port(2)?),
         cgroup: None,
         direct: None,
-        state,
         family,
         identity,
     };
