@@ -364,11 +364,11 @@ impl FastPath {
     /// Cuts every direct connection there is.
     pub(super) fn cut_all(&mut self, why: &'static str) {
         self.connections.cut(|_| true, &Cut::Ended(why));
-        for member in self.members.values() {
-            // The accepting side first: it is the one that is protected.
-            let pod = &member.pod;
-            said(pod, self.reaper.cut_marked(pod, DirectEnd::Server));
-            said(pod, self.reaper.cut_marked(pod, DirectEnd::Client));
+        // The accepting side first: it is the one that is protected.
+        for side in [DirectEnd::Server, DirectEnd::Client] {
+            for Member { pod, .. } in self.members.values() {
+                said(pod, self.reaper.cut_marked(pod, side));
+            }
         }
     }
 
