@@ -121,7 +121,7 @@ async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     let agent = AgentMetrics {
         steering,
         enrolled_pods: count(admin.enrolment.list().len()),
-        outbound_tunnels: count(admin.mesh.pool.tunnels()),
+        outbound_tunnels: count(admin.mesh.tunnels.load(Ordering::Relaxed)),
         live_inbound: count(admin.mesh.registry.len()),
         direct_exemptions: count(admin.mesh.direct.exemptions()),
         direct_connections: count(admin.mesh.direct.connections()),

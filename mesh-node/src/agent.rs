@@ -1,10 +1,10 @@
-//! Puts the agent together: one runtime for the data plane, one thread for everything else, so
-//! that a scrape or a large update never costs a packet.
+//! Puts the agent together: a thread for each core for the data plane, one more for everything else,
+//! so that a scrape or a large update never costs a packet.
 
 use anyhow::Context;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Addresses, Admin, Readiness};
@@ -15,7 +15,7 @@ use crate::drain::Drain;
 use crate::enroll::{Api, Enrolment, Store};
 use crate::limits;
 use crate::observe::{AccessLog, Metrics, Observer};
-use crate::proxy::Mesh;
+use crate::proxy::{Mesh, Tuning, Workers};
 use crate::state::{Certificates, State, StateOptions};
 
 /// Connections that are cut get this long to be logged.
@@ -28,32 +28,15 @@ const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
 /// When something the agent cannot work without is missing; names it.
 pub fn run(config: Config) -> anyhow::Result<()> {
     limits::raise_descriptors();
-    let data_plane = data_plane(config.workers)?;
     let control = Builder::new_current_thread()
         .enable_all()
         .thread_name("control")
         .build()
         .context("cannot start the control runtime")?;
-    let handle = data_plane.handle().clone();
-    let result = control.block_on(supervise(config, handle));
-    // Connections that outlived the drain deadline end here.
-    data_plane.shutdown_background();
-    result
+    control.block_on(supervise(config))
 }
 
-fn data_plane(workers: Option<usize>) -> anyhow::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if let Some(workers) = workers {
-        builder.worker_threads(workers.max(1));
-    }
-    builder
-        .enable_all()
-        .thread_name("data-plane")
-        .build()
-        .context("cannot start the data-plane runtime")
-}
-
-async fn supervise(config: Config, data_plane: tokio::runtime::Handle) -> anyhow::Result<()> {
+async fn supervise(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let log = AccessLog::open(&config.access_log)?;
@@ -84,10 +67,17 @@ async fn supervise(config: Config, data_plane: tokio::runtime::Handle) -> anyhow
         observer.clone(),
     )?;
     let mesh = Mesh::new(state.snapshot(), certificates, datapath, direct, observer);
+    let workers = config.workers.unwrap_or_else(cores);
+    let tuning = Tuning {
+        congestion: config.tunnel_congestion_control,
+        busy_poll: config.busy_poll,
+    };
+    let workers = Workers::start(workers, &mesh, tuning).context("cannot start the data plane")?;
     let drain = Drain::new();
     let enrolment = Enrolment::new(
         mesh.clone(),
-        data_plane.clone(),
+        workers,
+        Handle::current(),
         drain.clone(),
         Store::new(&config.run_dir),
     );
@@ -97,7 +87,6 @@ async fn supervise(config: Config, data_plane: tokio::runtime::Handle) -> anyhow
     mesh.direct.restored();
     Api::bind(&config.run_dir)?.spawn(enrolment.clone())?;
 
-    data_plane.spawn(mesh.pool.clone().sweep());
     tokio::spawn(recheck(mesh.clone()));
     let readiness = Readiness::default();
     let addresses = Addresses {
@@ -128,6 +117,7 @@ async fn supervise(config: Config, data_plane: tokio::runtime::Handle) -> anyhow
         drain_connections(&mesh, &drain, config.drain_deadline),
         direct
     );
+    mesh.observer.close();
     Ok(())
 }
 
@@ -147,6 +137,11 @@ async fn drain_connections(mesh: &Mesh, drain: &Drain, deadline: Duration) {
         // They only have to write their last lines.
         let _ = tokio::time::timeout(LAST_LINES_WITHIN, mesh.connections.wait()).await;
     }
+}
+
+/// Processors that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Every published state is held against the connections that are alive.

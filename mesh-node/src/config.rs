@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::direct::SameNode;
+use crate::socket::CongestionControl;
 
 /// Settings of `mesh-node run`.
 #[derive(Args, Clone, Debug)]
@@ -76,4 +77,12 @@ pub struct Config {
     /// Data-plane threads; default: one for each core.
     #[arg(long)]
     pub workers: Option<usize>,
+    /// How long a data-plane thread may look for the next small message before it sleeps; it does so
+    /// only while that pays. `0s`: never.
+    #[arg(long, default_value = "200us", value_parser = humantime::parse_duration)]
+    pub busy_poll: Duration,
+    /// TCP congestion control of tunnels, one of `sysctl net.ipv4.tcp_available_congestion_control`;
+    /// `system`: that of the node.
+    #[arg(long, default_value = "cubic")]
+    pub tunnel_congestion_control: CongestionControl,
 }

@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod agent;
 pub mod bpf;
+mod busy_poll;
 pub mod cli;
 pub mod config;
 pub mod direct;
@@ -19,6 +20,7 @@ pub mod limits;
 pub mod observe;
 pub mod pod;
 pub mod proxy;
+pub mod socket;
 pub mod state;
 pub mod sys;
 pub mod tls;

@@ -4,8 +4,10 @@ use serde_json::Value;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
@@ -15,7 +17,7 @@ use super::{DirectError, Figures, SameNode};
 use crate::bpf::{Datapath, DirectEvents};
 use crate::observe::Observer;
 use crate::pod::Pod;
-use crate::sys::Readiness;
+use crate::sys::watch_arrival;
 use mesh_common::snapshot::Snapshot;
 
 /// The lease is renewed, and what is lost is noticed, this often.
@@ -75,7 +77,7 @@ pub(super) fn spawn(
                 Worker {
                     fast_path,
                     inbox,
-                    arrival: Readiness::of(&events)?,
+                    arrival: watch_arrival(&events)?,
                     events,
                     more: false,
                 }
@@ -93,7 +95,7 @@ struct Worker {
     fast_path: FastPath,
     inbox: Inbox,
     events: DirectEvents,
-    arrival: Readiness,
+    arrival: AsyncFd<OwnedFd>,
     /// Not all events were taken that were there.
     more: bool,
 }
@@ -237,10 +239,10 @@ impl Worker {
 
 /// Completes when there are events, not before `earliest`. The kernel tells of the first one only: whoever
 /// leaves some knows that there is `more`.
-async fn ready(arrival: &Readiness, more: bool, earliest: Instant) -> io::Result<()> {
+async fn ready(arrival: &AsyncFd<OwnedFd>, more: bool, earliest: Instant) -> io::Result<()> {
     sleep_until(earliest).await;
     if !more {
-        arrival.readable().await?;
+        arrival.readable().await?.clear_ready();
     }
     Ok(())
 }

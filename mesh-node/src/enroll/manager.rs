@@ -15,7 +15,7 @@ use super::store::{Store, StoreError, StoredPod};
 use crate::bpf::DatapathError;
 use crate::drain::Drain;
 use crate::pod::Pod;
-use crate::proxy::{Listeners, Mesh, serve_pod};
+use crate::proxy::{Listeners, Mesh, Workers, serve_pod};
 use crate::sys::{Netns, interface_addresses};
 
 /// Listeners are closed by the data plane within this time.
@@ -75,6 +75,7 @@ struct Entry {
 
 struct Shared {
     mesh: Mesh,
+    workers: Workers,
     runtime: Handle,
     drain: Drain,
     store: Store,
@@ -86,12 +87,14 @@ struct Shared {
 pub struct Enrolment(Arc<Shared>);
 
 impl Enrolment {
-    /// No pods yet. Their connections run on `runtime` and end with `drain`.
+    /// No pods yet. Their connections run on `workers` and end with `drain`; their certificates are
+    /// asked for on `runtime`.
     #[must_use]
-    pub fn new(mesh: Mesh, runtime: Handle, drain: Drain, store: Store) -> Self {
+    pub fn new(mesh: Mesh, workers: Workers, runtime: Handle, drain: Drain, store: Store) -> Self {
         let pods = Mutex::default();
         Self(Arc::new(Shared {
             mesh,
+            workers,
             runtime,
             drain,
             store,
@@ -161,20 +164,15 @@ impl Enrolment {
             self.release(&pods[old])?;
             self.forget(&mut pods, old);
         }
-        let _on_runtime = shared.runtime.enter();
-        let listeners =
-            Listeners::open(&netns).map_err(|e| EnrollError::Listen(full.clone(), e))?;
+        let refused = |e| EnrollError::Listen(full.clone(), e);
+        let listeners = Listeners::open(&netns, &shared.workers).map_err(refused)?;
+        let steered = listeners
+            .steered()
+            .ok_or_else(|| refused(io::Error::other("no data-plane worker runs")))?;
         shared
             .mesh
             .datapath
-            .enroll(
-                &netns,
-                &addresses,
-                &crate::bpf::Listeners {
-                    plaintext: std::os::fd::AsFd::as_fd(&listeners.plaintext),
-                    hbone: std::os::fd::AsFd::as_fd(&listeners.hbone),
-                },
-            )
+            .enroll(&netns, &addresses, &steered)
             .map_err(|e| EnrollError::Datapath(full.clone(), e))?;
         let pod = Arc::new(Pod {
             namespace: namespace.into(),
@@ -186,11 +184,8 @@ impl Enrolment {
         });
         shared.mesh.direct.joined(&pod);
         let (closed, listening) = mpsc::channel();
-        let serving = serve_pod(shared.mesh.clone(), pod.clone(), listeners);
-        shared.runtime.spawn(async move {
-            serving.await;
-            drop(closed);
-        });
+        serve_pod(&shared.workers, &pod, listeners, &closed);
+        drop(closed);
         let (certified, watch) = watch::channel(None);
         shared
             .runtime
@@ -230,7 +225,7 @@ impl Enrolment {
         pod.drain.start();
         // Whoever is told that the pod is out may use its ports.
         let Err(_) = entry.listening.recv_timeout(CLOSED_WITHIN);
-        shared.mesh.pool.forget_netns(pod.netns.cookie());
+        shared.workers.forget_netns(pod.netns.cookie());
         Ok(())
     }
 

@@ -1,18 +1,16 @@
 //! One tunnel towards a peer, and the CONNECT streams opened on it.
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-use http::{Request, StatusCode};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use mesh_http2::ErrorCode;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use thiserror::Error;
-use tokio_util::sync::CancellationToken;
 
-use super::{
-    CONNECTION_WINDOW, FRAME, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW, STREAMS_OPENED, Stream,
-    keepalive,
-};
+use super::link::{End, Link};
+use super::slot::Slot;
+use super::stream::{Stream, StreamError};
+use super::{Fields, STREAMS_OPENED, TunnelError, keepalive};
 use crate::tls::{Authenticated, PeerError};
 
 /// The peer answers a CONNECT within this time; it has a shorter one for its own upstream.
@@ -29,7 +27,10 @@ pub enum OpenError {
     Tls(Arc<PeerError>),
     /// The tunnel broke before the peer answered.
     #[error("tunnel failed: {0}")]
-    Tunnel(Arc<h2::Error>),
+    Tunnel(#[from] TunnelError),
+    /// The peer reset the stream instead of answering.
+    #[error("the peer reset the stream before it answered: {0}")]
+    Reset(ErrorCode),
     /// The tunnel may carry no stream from its first moment on.
     #[error(
         "the new tunnel carries no stream: a certificate of its ends has expired, or the peer is leaving"
@@ -38,133 +39,133 @@ pub enum OpenError {
     /// The peer took too long.
     #[error("{0}")]
     Timeout(&'static str),
-    /// The request could not be written down; a defect.
-    #[error("cannot build the CONNECT request: {0}")]
-    Request(Arc<http::Error>),
     /// The peer answered with something other than 200.
     #[error("the peer refused the stream with status {0}")]
-    Refused(StatusCode),
+    Refused(u16),
+}
+
+impl From<StreamError> for OpenError {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Reset(code) => Self::Reset(code),
+            StreamError::Tunnel(error) => Self::Tunnel(error),
+            StreamError::Socket(error) => Self::Tunnel(error.into()),
+        }
+    }
 }
 
 impl OpenError {
     /// Whether another tunnel to the same peer may succeed where this one did not.
     #[must_use]
     pub fn tunnel_is_stale(&self) -> bool {
-        matches!(self, Self::Tunnel(_))
+        match self {
+            Self::Tunnel(_) => true,
+            // Not worked on (RFC 9113, section 8.7): the peer leaves, or has no room.
+            Self::Reset(code) => *code == ErrorCode::REFUSED_STREAM,
+            _ => false,
+        }
     }
 }
 
-/// An open tunnel.
+/// An open tunnel. It ends when this value is dropped and its last stream is over.
 #[derive(Debug)]
 pub struct Tunnel {
-    sender: SendRequest<Bytes>,
-    streams: AtomicUsize,
-    last_used: Mutex<Instant>,
-    closed: CancellationToken,
+    link: Link,
+    streams: Cell<usize>,
+    last_used: Cell<Instant>,
+    retired: Cell<bool>,
     expires: SystemTime,
 }
 
 impl Tunnel {
     /// Speaks HTTP/2 over an authenticated stream. The tunnel takes no new streams after `expires`,
-    /// the end of the certificate that it was opened with, nor after the end of the peer's.
+    /// the end of the certificate that it was opened with, nor after the end of the peer's. Must run
+    /// on a data-plane worker.
     ///
     /// # Errors
-    /// When the HTTP/2 preface cannot be sent.
-    pub async fn establish(peer: Authenticated, expires: SystemTime) -> Result<Self, OpenError> {
+    /// When what the peer has sent already is wrong.
+    pub fn establish(peer: Authenticated, expires: SystemTime) -> Result<Self, OpenError> {
         let expires = expires.min(peer.until);
-        let (sender, mut connection) = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME)
-            .max_header_list_size(HEADER_LIST)
-            .max_send_buffer_size(SEND_BUFFER)
-            .enable_push(false)
-            .handshake(peer.stream)
-            .await
-            .map_err(|e| OpenError::Tunnel(Arc::new(e)))?;
-        let closed = CancellationToken::new();
-        let pings = connection.ping_pong();
-        let ended = closed.clone();
-        tokio::spawn(async move {
-            let _ended = ended.drop_guard();
-            let silent = async {
-                match pings {
-                    Some(pings) => keepalive::until_silent(pings).await,
-                    None => std::future::pending().await,
-                }
+        let identity = peer.peer.clone();
+        let link = Link::new(peer, End::Client)?;
+        let driven = link.clone();
+        tokio::task::spawn_local(async move {
+            let why = tokio::select! {
+                result = poll_fn(|cx| driven.poll_drive(cx)) => result.err(),
+                why = keepalive::until_silent(&driven) => Some(why),
             };
-            tokio::select! {
-                result = connection => if let Err(e) = result {
-                    tracing::debug!(peer = %peer.peer, "tunnel ended: {e}");
-                },
-                why = silent => tracing::info!(peer = %peer.peer, "tunnel closed: {why}"),
+            if let Some(why) = &why {
+                tracing::debug!(peer = %identity, "tunnel ended: {why}");
             }
+            driven.end(why);
         });
         Ok(Self {
-            sender,
-            streams: AtomicUsize::new(0),
-            last_used: Mutex::new(Instant::now()),
-            closed,
+            link,
+            streams: Cell::new(0),
+            last_used: Cell::new(Instant::now()),
+            retired: Cell::new(false),
             expires,
         })
     }
 
     /// Takes a place for one more stream, if this tunnel may carry it.
     pub(super) fn reserve(&self) -> bool {
-        let limit = STREAMS_OPENED.min(self.sender.current_max_send_streams());
-        self.usable()
-            && self
-                .streams
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
-                    (n < limit).then_some(n + 1)
-                })
-                .is_ok()
+        let limit = STREAMS_OPENED.min(self.link.state().http2.max_streams());
+        let free = self.usable() && self.streams.get() < limit;
+        if free {
+            self.streams.set(self.streams.get() + 1);
+        }
+        free
     }
 
     /// Gives a place back.
     pub(super) fn release(&self) {
-        self.streams.fetch_sub(1, Ordering::AcqRel);
-        *self
-            .last_used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.streams.set(self.streams.get() - 1);
+        self.last_used.set(Instant::now());
     }
 
     pub(super) fn usable(&self) -> bool {
-        !self.closed.is_cancelled() && SystemTime::now() < self.expires
+        let state = self.link.state();
+        let alive = state.ended().is_none() && state.http2.accepts_streams();
+        alive && !self.retired.get() && SystemTime::now() < self.expires
     }
 
     /// Takes no new streams from now on; those open go on.
     pub(super) fn retire(&self) {
-        self.closed.cancel();
+        self.retired.set(true);
     }
 
     pub(super) fn unused_since(&self) -> Option<Instant> {
-        (self.streams.load(Ordering::Acquire) == 0).then(|| {
-            *self
-                .last_used
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        })
+        (self.streams.get() == 0).then(|| self.last_used.get())
     }
 
     /// Opens a stream and waits for the peer's 200.
-    pub(super) async fn open(&self, request: Request<()>) -> Result<Stream, OpenError> {
-        let tunnel = |e| OpenError::Tunnel(Arc::new(e));
-        let answer = async {
-            let mut sender = self.sender.clone().ready().await.map_err(tunnel)?;
-            let (response, send) = sender.send_request(request, false).map_err(tunnel)?;
-            Ok((response.await.map_err(tunnel)?, send))
+    pub(super) async fn open(&self, request: &Fields) -> Result<Stream, OpenError> {
+        let stream = {
+            let mut state = self.link.state();
+            if let Some(error) = state.ended() {
+                return Err(OpenError::Tunnel(error.clone()));
+            }
+            let id = state
+                .http2
+                .request(request.iter())
+                .ok_or(OpenError::Reset(ErrorCode::REFUSED_STREAM))?;
+            state.streams.insert(id, Slot::default());
+            state.ask_flush();
+            Stream::new(self.link.clone(), id)
         };
-        let (response, send) = tokio::time::timeout(ANSWER_WITHIN, answer)
+        let head = tokio::time::timeout(ANSWER_WITHIN, stream.answer())
             .await
             .map_err(|_| OpenError::Timeout("the peer did not answer the CONNECT in 15 s"))??;
-        if response.status() != StatusCode::OK {
-            return Err(OpenError::Refused(response.status()));
+        match head.status() {
+            Some(200) => Ok(stream),
+            status => Err(OpenError::Refused(status.unwrap_or_default())),
         }
-        Ok(Stream {
-            send,
-            recv: response.into_body(),
-        })
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.link.state().retire();
     }
 }

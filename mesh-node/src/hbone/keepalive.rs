@@ -1,19 +1,29 @@
 //! PING: a peer that stops answering is noticed even when no data flows.
 
-use h2::{Ping, PingPong};
 use std::time::Duration;
 
-const EVERY: Duration = Duration::from_secs(10);
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+use super::TunnelError;
+use super::link::Link;
 
-/// Pings until the peer fails to answer in time or the tunnel ends; the text says which.
-pub(super) async fn until_silent(mut pings: PingPong) -> &'static str {
+/// A tunnel on which nothing was heard for this long is probed.
+const EVERY: Duration = Duration::from_secs(10);
+/// Probes without an answer after which the peer is given up.
+const PROBES: usize = 2;
+
+/// Probes the peer whenever it is silent, until it does not answer.
+pub(super) async fn until_silent(link: &Link) -> TunnelError {
+    let mut unanswered = 0;
     loop {
         tokio::time::sleep(EVERY).await;
-        match tokio::time::timeout(ANSWER_WITHIN, pings.ping(Ping::opaque())).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => return "the tunnel is closed",
-            Err(_) => return "the peer did not answer a PING in 20 s",
+        let mut state = link.state();
+        if state.take_heard() {
+            unanswered = 0;
+        } else if unanswered == PROBES {
+            return TunnelError::Silent;
+        } else {
+            unanswered += 1;
+            state.http2.ping(*b"are you?");
+            state.ask_flush();
         }
     }
 }

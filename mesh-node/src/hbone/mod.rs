@@ -5,21 +5,24 @@
 
 mod client;
 mod keepalive;
+mod link;
+mod outgoing;
 mod pool;
 mod request;
 mod server;
+mod slot;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod trace;
 
 pub use client::{OpenError, Tunnel};
+pub use link::TunnelError;
 pub use pool::{Key, Lease, Pool};
-pub use request::{BadRequest, Baggage, ConnectRequest};
+pub use request::{BadRequest, Baggage, ConnectRequest, Fields};
 pub use server::{Incoming, serve};
+pub use stream::{ReadSize, Stream, StreamError};
 pub use trace::TraceParent;
-
-use bytes::Bytes;
-use h2::{RecvStream, SendStream};
 
 /// The port on which every enrolled pod terminates HBONE.
 pub const PORT: u16 = 15008;
@@ -30,8 +33,6 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Largest DATA frame accepted, bytes.
 const FRAME: u32 = 1 << 20;
-/// Bytes that one stream may hold in the send queue.
-const SEND_BUFFER: usize = 512 << 10;
 /// Streams a peer may have open on one tunnel.
 const STREAMS_ACCEPTED: u32 = 200;
 /// Streams opened on one tunnel before another is dialled.
@@ -39,11 +40,12 @@ const STREAMS_OPENED: usize = 100;
 /// Request header list accepted, bytes.
 const HEADER_LIST: u32 = 16 << 10;
 
-/// One CONNECT stream after its 200.
-#[derive(Debug)]
-pub struct Stream {
-    /// Towards the peer.
-    pub send: SendStream<Bytes>,
-    /// From the peer.
-    pub recv: RecvStream,
+/// What a peer is answered besides 200 (wire.md, HBONE).
+pub mod status {
+    /// The request is malformed.
+    pub const BAD_REQUEST: u16 = 400;
+    /// Policy denies it.
+    pub const UNAUTHORIZED: u16 = 401;
+    /// The application cannot be reached.
+    pub const UNAVAILABLE: u16 = 503;
 }

@@ -1,13 +1,16 @@
-//! Tunnels by destination: shared while they last, dialled once however many wait for them.
+//! Tunnels by destination: shared while they last, dialled once however many wait for them. Each
+//! data-plane worker has a pool of its own, so no stream ever crosses threads.
 
-use http::Request;
 use mesh_common::identity::SpiffeId;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{OpenError, Stream, Tunnel};
+use super::{Fields, OpenError, Stream, Tunnel};
 
 /// A tunnel without streams is released after this time.
 const UNUSED_FOR: Duration = Duration::from_secs(300);
@@ -30,39 +33,69 @@ pub struct Key {
 
 #[derive(Debug, Default)]
 struct Slot {
-    tunnels: Mutex<Vec<Arc<Tunnel>>>,
+    tunnels: RefCell<Vec<Rc<Pooled>>>,
     /// Held while dialling; remembers the last failure for those who waited meanwhile.
     dialling: tokio::sync::Mutex<Option<(Instant, OpenError)>>,
 }
 
+/// A tunnel, counted among those of the agent for as long as it is in use.
+#[derive(Debug)]
+struct Pooled {
+    tunnel: Tunnel,
+    open: Arc<AtomicUsize>,
+}
+
+impl Pooled {
+    fn new(tunnel: Tunnel, open: Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self { tunnel, open }
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Slot {
-    fn reserve(self: &Arc<Self>) -> Option<Lease> {
-        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
-        tunnels.retain(|tunnel| tunnel.usable());
+    fn reserve(&self) -> Option<Lease> {
+        let mut tunnels = self.tunnels.borrow_mut();
+        tunnels.retain(|pooled| pooled.tunnel.usable());
         tunnels
             .iter()
-            .find(|tunnel| tunnel.reserve())
-            .map(|tunnel| Lease(tunnel.clone()))
+            .find(|pooled| pooled.tunnel.reserve())
+            .map(|pooled| Lease(pooled.clone()))
     }
 }
 
 /// A place on a tunnel; given back when dropped.
 #[derive(Debug)]
-pub struct Lease(Arc<Tunnel>);
+pub struct Lease(Rc<Pooled>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.release();
+        self.0.tunnel.release();
     }
 }
 
-/// All tunnels of this agent. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// The tunnels of one worker. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Pool {
-    slots: Arc<Mutex<HashMap<Key, Arc<Slot>>>>,
+    slots: Rc<RefCell<HashMap<Key, Rc<Slot>>>>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Pool {
+    /// No tunnels yet; `open` counts those of all workers.
+    #[must_use]
+    pub fn new(open: Arc<AtomicUsize>) -> Self {
+        Self {
+            slots: Rc::default(),
+            open,
+        }
+    }
+
     /// Opens a stream on a pooled tunnel, or on one that `dial` makes. A pooled tunnel that turns
     /// out to be broken is replaced: no application byte was sent on it yet.
     ///
@@ -71,7 +104,7 @@ impl Pool {
     pub async fn open<D>(
         &self,
         key: &Key,
-        request: impl Fn() -> Result<Request<()>, OpenError>,
+        request: &Fields,
         dial: impl Fn() -> D,
     ) -> Result<(Stream, Lease), OpenError>
     where
@@ -79,19 +112,19 @@ impl Pool {
     {
         let slot = self.slot(key);
         loop {
-            let (lease, fresh) = Self::lease(&slot, &dial).await?;
-            match lease.0.open(request()?).await {
+            let (lease, fresh) = self.lease(&slot, &dial).await?;
+            match lease.0.tunnel.open(request).await {
                 // Each turn retires a tunnel, so a fresh one comes.
                 Err(e) if e.tunnel_is_stale() && !fresh => {
                     tracing::debug!(destination = %key.destination, "pooled tunnel was stale: {e}");
-                    lease.0.retire();
+                    lease.0.tunnel.retire();
                 }
                 opened => return Ok((opened?, lease)),
             }
         }
     }
 
-    async fn lease<D>(slot: &Arc<Slot>, dial: impl Fn() -> D) -> Result<(Lease, bool), OpenError>
+    async fn lease<D>(&self, slot: &Slot, dial: impl Fn() -> D) -> Result<(Lease, bool), OpenError>
     where
         D: Future<Output = Result<Tunnel, OpenError>>,
     {
@@ -109,15 +142,12 @@ impl Pool {
             return Err(error.clone());
         }
         let dialled = dial().await.and_then(|tunnel| match tunnel.reserve() {
-            true => Ok(Arc::new(tunnel)),
+            true => Ok(Rc::new(Pooled::new(tunnel, self.open.clone()))),
             false => Err(OpenError::Unusable),
         });
         match dialled {
             Ok(tunnel) => {
-                slot.tunnels
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(tunnel.clone());
+                slot.tunnels.borrow_mut().push(tunnel.clone());
                 *last_failure = None;
                 Ok((Lease(tunnel), true))
             }
@@ -128,8 +158,8 @@ impl Pool {
         }
     }
 
-    fn slot(&self, key: &Key) -> Arc<Slot> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+    fn slot(&self, key: &Key) -> Rc<Slot> {
+        let mut slots = self.slots.borrow_mut();
         match slots.get(key) {
             Some(slot) => slot.clone(),
             None => slots.entry(key.clone()).or_default().clone(),
@@ -138,21 +168,9 @@ impl Pool {
 
     /// Lets go of every tunnel dialled from a network namespace; open streams run on.
     pub fn forget_netns(&self, cookie: u64) {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|key, _| key.source_netns != cookie);
-    }
-
-    /// Tunnels open now.
-    #[must_use]
-    pub fn tunnels(&self) -> usize {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = |slot: &Arc<Slot>| {
-            slot.tunnels
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .len()
-        };
-        slots.values().map(open).sum()
+        self.slots
+            .borrow_mut()
+            .retain(|key, _| key.source_netns != cookie);
     }
 
     /// Releases unused tunnels, for ever.
@@ -160,16 +178,14 @@ impl Pool {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
             let now = Instant::now();
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.retain(|_, slot| {
-                let mut tunnels = slot.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
-                tunnels.retain(|tunnel| {
-                    let unused = tunnel
-                        .unused_since()
-                        .is_some_and(|since| now - since > UNUSED_FOR);
-                    tunnel.usable() && !unused
+            self.slots.borrow_mut().retain(|_, slot| {
+                let mut tunnels = slot.tunnels.borrow_mut();
+                tunnels.retain(|pooled| {
+                    let unused = pooled.tunnel.unused_since();
+                    let unused = unused.is_some_and(|since| now - since > UNUSED_FOR);
+                    pooled.tunnel.usable() && !unused
                 });
-                !tunnels.is_empty() || Arc::strong_count(slot) > 1
+                !tunnels.is_empty() || Rc::strong_count(slot) > 1
             });
         }
     }

@@ -1,22 +1,22 @@
 //! The CONNECT request: authority, `baggage`, `forwarded` and `traceparent`, built and parsed without any I/O.
 
-use http::header::{FORWARDED, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use mesh_common::workload::Workload;
+use mesh_http2::Head;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use thiserror::Error;
 
 use super::trace::{TRACEPARENT, TraceParent};
 
-const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+const BAGGAGE: &str = "baggage";
+const FORWARDED: &str = "forwarded";
 
 /// A peer's CONNECT request that cannot be served; answered with 400.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BadRequest {
     /// Only CONNECT opens a tunnel stream.
     #[error("method {0} instead of CONNECT")]
-    Method(Method),
+    Method(String),
     /// The authority is not `IP:port`.
     #[error(":authority {0:?} is not IP:port")]
     Authority(String),
@@ -49,15 +49,32 @@ impl Baggage {
         Self(stated.map(|(key, value)| (key, value.clone())).collect())
     }
 
-    /// The header's value, `key=value` pairs joined by commas.
+    /// The header's value, `key=value` pairs joined by commas; none when there are none.
     #[must_use]
-    pub fn header(&self) -> Option<HeaderValue> {
-        let pairs: Vec<String> = self
-            .0
+    pub fn header(&self) -> Option<String> {
+        let mut text = String::new();
+        for (key, value) in &self.0 {
+            if !text.is_empty() {
+                text.push(',');
+            }
+            text.push_str(key);
+            text.push('=');
+            text.push_str(value);
+        }
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// The fields of a request, in the order in which they are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields(Vec<(&'static str, String)>);
+
+impl Fields {
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0
             .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        HeaderValue::try_from(pairs.join(",")).ok()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
     }
 }
 
@@ -73,57 +90,44 @@ pub struct ConnectRequest {
 }
 
 impl ConnectRequest {
-    /// Builds the request that opens a stream.
-    ///
-    /// # Errors
-    /// Only when an address is no valid authority, which is a defect.
-    pub fn to_http(
-        &self,
-        baggage: &Baggage,
-        service_host: Option<&str>,
-    ) -> Result<Request<()>, http::Error> {
-        let authority = http::uri::Authority::try_from(self.authority.to_string())?;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::CONNECT;
-        *request.uri_mut() = Uri::from(authority);
-        let headers = request.headers_mut();
+    /// The fields of the request that opens a stream.
+    #[must_use]
+    pub fn fields(&self, baggage: &Baggage, service_host: Option<&str>) -> Fields {
+        let mut fields = vec![
+            (":method", "CONNECT".to_owned()),
+            (":authority", self.authority.to_string()),
+        ];
         if let Some(value) = baggage.header() {
-            headers.insert(BAGGAGE, value);
+            fields.push((BAGGAGE, value));
         }
         if let Some(client) = self.forwarded_for {
             let host = service_host
                 .map(|host| format!(";host={host}"))
                 .unwrap_or_default();
-            if let Ok(value) = HeaderValue::try_from(format!("for=\"{client}\"{host}")) {
-                headers.insert(FORWARDED, value);
-            }
+            fields.push((FORWARDED, format!("for=\"{client}\"{host}")));
         }
-        if let Some(value) = self.trace.as_ref().and_then(TraceParent::header) {
-            headers.insert(TRACEPARENT, value);
+        if let Some(trace) = &self.trace {
+            fields.push((TRACEPARENT, trace.to_string()));
         }
-        Ok(request)
+        Fields(fields)
     }
 
     /// Reads a peer's request.
     ///
     /// # Errors
     /// [`BadRequest`], to be answered with 400.
-    pub fn from_http<T>(request: &Request<T>) -> Result<Self, BadRequest> {
-        if request.method() != Method::CONNECT {
-            return Err(BadRequest::Method(request.method().clone()));
+    pub fn from_head(head: &Head) -> Result<Self, BadRequest> {
+        if head.method() != b"CONNECT" {
+            return Err(BadRequest::Method(shown(head.method())));
         }
-        let stated = request
-            .uri()
-            .authority()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let stated = std::str::from_utf8(head.authority()).unwrap_or_default();
         let authority: SocketAddr = stated
             .parse()
-            .map_err(|_| BadRequest::Authority(stated.chars().take(256).collect()))?;
+            .map_err(|_| BadRequest::Authority(shown(head.authority())))?;
         Ok(Self {
             authority: canonical(authority),
-            forwarded_for: forwarded_for(request.headers()),
-            trace: TraceParent::from_headers(request.headers()),
+            forwarded_for: text(head, FORWARDED).and_then(forwarded_for),
+            trace: text(head, TRACEPARENT).and_then(TraceParent::parse),
         })
     }
 
@@ -138,13 +142,21 @@ impl ConnectRequest {
     }
 }
 
+/// What a peer stated, cut to a length that fits a log line.
+fn shown(stated: &[u8]) -> String {
+    String::from_utf8_lossy(stated).chars().take(256).collect()
+}
+
+fn text<'a>(head: &'a Head, name: &str) -> Option<&'a str> {
+    std::str::from_utf8(head.get(name)?).ok()
+}
+
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// RFC 7239: the `for=` of the first element; only an address with a port is of use here.
-fn forwarded_for(headers: &HeaderMap) -> Option<SocketAddr> {
-    let value = headers.get(FORWARDED)?.to_str().ok()?;
+fn forwarded_for(value: &str) -> Option<SocketAddr> {
     let first = value.split(',').next()?;
     let node = first.split(';').find_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
@@ -160,16 +172,33 @@ fn forwarded_for(headers: &HeaderMap) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn request(method: Method, authority: &str, forwarded: Option<&str>) -> Request<()> {
-        let mut request = Request::new(());
-        *request.method_mut() = method;
-        *request.uri_mut() = Uri::try_from(authority).unwrap();
-        if let Some(value) = forwarded {
-            request
-                .headers_mut()
-                .insert(FORWARDED, HeaderValue::try_from(value).unwrap());
+    /// The head as the peer's HTTP/2 reads it.
+    fn head(fields: &[(&str, &str)]) -> Head {
+        let config = mesh_http2::Config {
+            stream_window: 65_535,
+            connection_window: 65_535,
+            max_frame_size: 16_384,
+            max_streams: 1,
+            max_header_list: 16 << 10,
+        };
+        let mut client = mesh_http2::Connection::client(config);
+        let fields = fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
+        client.request(fields).unwrap();
+        let mut bytes = client.control().as_slice();
+        let mut server = mesh_http2::Connection::server(config);
+        loop {
+            match server.receive(&mut bytes).unwrap() {
+                Some(mesh_http2::Event::Head { head, .. }) => return head,
+                Some(_) => {}
+                None => panic!("no head"),
+            }
         }
-        request
+    }
+
+    fn connect(authority: &str, forwarded: Option<&str>) -> Head {
+        let mut fields = vec![(":method", "CONNECT"), (":authority", authority)];
+        fields.extend(forwarded.map(|value| (FORWARDED, value)));
+        head(&fields)
     }
 
     #[test]
@@ -183,23 +212,25 @@ mod tests {
                 forwarded_for: Some(client.parse().unwrap()),
                 trace: Some(TraceParent::random()),
             };
-            let http = asked
-                .to_http(&Baggage::default(), Some("a.b.svc.cluster.local"))
-                .unwrap();
-            assert_eq!(http.uri().authority().unwrap().as_str(), authority);
-            assert_eq!(ConnectRequest::from_http(&http), Ok(asked));
+            let fields = asked.fields(&Baggage::default(), Some("a.b.svc.cluster.local"));
+            let fields: Vec<(&str, &str)> =
+                fields.0.iter().map(|(n, v)| (*n, v.as_str())).collect();
+            let head = head(&fields);
+            assert_eq!(head.authority(), authority.as_bytes());
+            assert_eq!(ConnectRequest::from_head(&head), Ok(asked));
         }
     }
 
     #[test]
     fn other_methods_and_authorities_are_refused() {
+        let get = head(&[(":method", "GET"), (":scheme", "https"), (":path", "/")]);
         assert_eq!(
-            ConnectRequest::from_http(&request(Method::GET, "10.0.0.1:80", None)),
-            Err(BadRequest::Method(Method::GET))
+            ConnectRequest::from_head(&get),
+            Err(BadRequest::Method("GET".into()))
         );
         for bad in ["web:80", "10.0.0.1", "web.shop.svc.cluster.local:80"] {
             assert_eq!(
-                ConnectRequest::from_http(&request(Method::CONNECT, bad, None)),
+                ConnectRequest::from_head(&connect(bad, None)),
                 Err(BadRequest::Authority(bad.into()))
             );
         }
@@ -216,17 +247,16 @@ mod tests {
             (Some("nonsense"), "10.0.0.2:9999"),
             (None, "10.0.0.2:9999"),
         ] {
-            let http = request(Method::CONNECT, "10.0.0.1:80", stated);
-            let asked = ConnectRequest::from_http(&http).unwrap();
+            let asked = ConnectRequest::from_head(&connect("10.0.0.1:80", stated)).unwrap();
             assert_eq!(asked.client(tunnel), shown.parse().unwrap(), "{stated:?}");
         }
     }
 
     #[test]
     fn mapped_addresses_are_read_as_ipv4() {
-        let http = request(Method::CONNECT, "[::ffff:10.0.0.1]:80", None);
+        let head = connect("[::ffff:10.0.0.1]:80", None);
         assert_eq!(
-            ConnectRequest::from_http(&http).unwrap().authority,
+            ConnectRequest::from_head(&head).unwrap().authority,
             "10.0.0.1:80".parse().unwrap()
         );
     }

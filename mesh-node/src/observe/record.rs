@@ -6,6 +6,7 @@ use mesh_common::workload::{Service, Workload};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,11 +14,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Observer;
-use super::metrics::TcpLabels;
+use super::series::{Series, series};
 use crate::hbone::TraceParent;
 
 /// Which end reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reporter {
     /// The agent of the client.
     Source,
@@ -42,7 +43,7 @@ impl Reporter {
 }
 
 /// Whether the connection ran inside mutual TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Security {
     /// An HBONE tunnel whose both ends proved their identities.
     MutualTls,
@@ -239,17 +240,20 @@ impl Record {
 
     /// The connection is established: counts it as opened and returns its byte counters.
     pub fn opened(&mut self) -> Arc<Traffic> {
-        let metrics = &self.observer.metrics;
-        let labels = TcpLabels::new(&self.parties, Flag::Ok.label());
-        metrics.opened.get_or_create(&labels).inc();
+        let series = self.series(Flag::Ok);
+        series.opened().inc();
         let traffic = Arc::new(Traffic {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
-            sent_metric: metrics.sent.get_or_create(&labels).clone(),
-            received_metric: metrics.received.get_or_create(&labels).clone(),
+            sent_metric: series.sent().clone(),
+            received_metric: series.received().clone(),
         });
         self.traffic = Some(traffic.clone());
         traffic
+    }
+
+    fn series(&self, flag: Flag) -> Rc<Series> {
+        series(&self.observer.metrics, &self.parties, flag.label())
     }
 
     /// Ends the record.
@@ -264,12 +268,11 @@ impl Drop for Record {
             .outcome
             .take()
             .unwrap_or_else(|| Outcome::failed(Flag::Ok, "the agent shut the connection down"));
-        let metrics = &self.observer.metrics;
-        let labels = TcpLabels::new(&self.parties, outcome.flag.label());
+        let series = self.series(outcome.flag);
         if self.traffic.is_some() {
-            metrics.closed.get_or_create(&labels).inc();
+            series.closed().inc();
         } else {
-            metrics.failed.get_or_create(&labels).inc();
+            series.failed().inc();
         }
         let count = |read: fn(&Traffic) -> &AtomicU64| {
             self.traffic
@@ -314,7 +317,7 @@ impl Drop for Record {
             traceparent: self.trace.as_ref().map(ToString::to_string),
         };
         match serde_json::to_string(&line) {
-            Ok(text) => self.observer.log.line(text),
+            Ok(text) => self.observer.log.line(&text),
             Err(e) => tracing::error!("access log: cannot encode a line: {e}"),
         }
     }

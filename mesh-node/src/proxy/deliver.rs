@@ -3,11 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use tokio::net::TcpStream;
 
 use super::authorize::Permit;
 use super::dial;
 use crate::bpf::Datapath;
+use crate::socket::Socket;
 
 /// Connects to the permitted destination inside the pod. accept() and getpeername() of the
 /// application name `client`.
@@ -19,9 +19,9 @@ pub(super) async fn deliver(
     datapath: &Datapath,
     permit: &Permit,
     client: SocketAddr,
-) -> io::Result<TcpStream> {
+) -> io::Result<Socket> {
     let facts = permit.facts();
-    let socket = dial::socket(&facts.pod, facts.destination)?;
+    let socket = dial::local_socket(&facts.pod, facts.destination)?;
     datapath.announce_client(socket.as_fd(), client)?;
     dial::connect(socket, facts.destination).await
 }

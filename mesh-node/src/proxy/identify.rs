@@ -7,10 +7,10 @@ use mesh_common::workload::{Mode, Service, Tunnel, Workload};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::net::TcpStream;
 
 use super::loads::Loads;
 use crate::pod::Pod;
+use crate::socket::Socket;
 
 /// A connection that left a pod and was redirected to the agent.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Captured {
     /// The pod whose listener accepted it.
     pub(super) pod: Arc<Pod>,
     /// The application's end.
-    pub(super) tcp: TcpStream,
+    pub(super) tcp: Socket,
     /// The application's address.
     pub(super) client: SocketAddr,
     /// Where the application dialled.

@@ -1,24 +1,24 @@
 //! Terminates HBONE: authenticates the peer, authorizes each stream, delivers it to the application.
 
-use http::StatusCode;
 use mesh_common::identity::SpiffeId;
 use mesh_common::workload::Workload;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 use super::Mesh;
 use super::admission::Place;
 use super::authorize::authorize;
 use super::deliver::deliver;
-use super::dial;
 use super::registry::Facts;
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
+use super::workers::Worker;
 use crate::hbone::{self, Baggage, Incoming};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
+use crate::socket::Socket;
 use crate::tls;
 
 /// A peer completes TLS within this time.
@@ -37,17 +37,19 @@ struct Peer {
 /// Serves one connection accepted on a pod's HBONE port. `place` is held until the peer has
 /// proven who it is.
 pub(super) async fn handle(
-    mesh: Mesh,
+    worker: Rc<Worker>,
     pod: Arc<Pod>,
-    tcp: TcpStream,
+    tcp: Socket,
     source: SocketAddr,
     mut place: Place,
 ) {
-    let Ok(local) = tcp.local_addr() else { return };
+    let mesh = &worker.mesh;
+    let Ok(local) = tcp.get().local_addr() else {
+        return;
+    };
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
-    dial::tune(&tcp);
     let authenticated = tokio::select! {
-        authenticated = authenticate(&mesh, &pod, tcp) => authenticated,
+        authenticated = authenticate(mesh, &pod, tcp) => authenticated,
         () = place.displaced() => Err((
             Flag::Tls,
             "the peer had not proven who it is when newer ones needed its place".into(),
@@ -76,7 +78,7 @@ pub(super) async fn handle(
     };
     drop(place);
     let drain = pod.drain.clone();
-    let peer = Arc::new(Peer {
+    let peer = Rc::new(Peer {
         pod,
         identity: authenticated.peer.clone(),
         source,
@@ -84,7 +86,7 @@ pub(super) async fn handle(
     });
     let described = peer.clone();
     let served = hbone::serve(authenticated, &drain, move |incoming| {
-        stream(mesh.clone(), peer.clone(), incoming)
+        stream(worker.clone(), peer.clone(), incoming)
     });
     if let Err(why) = served.await {
         tracing::debug!(pod = %described.pod, peer = %described.identity, "tunnel ended: {why}");
@@ -94,7 +96,7 @@ pub(super) async fn handle(
 async fn authenticate(
     mesh: &Mesh,
     pod: &Arc<Pod>,
-    tcp: TcpStream,
+    tcp: Socket,
 ) -> Result<tls::Authenticated, (Flag, String)> {
     let workload = mesh
         .workload(pod)
@@ -113,7 +115,8 @@ async fn authenticate(
     }
 }
 
-async fn stream(mesh: Mesh, peer: Arc<Peer>, incoming: Incoming) {
+async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incoming) {
+    let mesh = &worker.mesh;
     let state = mesh.state();
     let workload = peer.pod.workload(&state);
     let mut record = mesh.observer.begin(Parties {
@@ -134,7 +137,7 @@ async fn stream(mesh: Mesh, peer: Arc<Peer>, incoming: Incoming) {
     });
     let drain = peer.pod.drain.clone();
     let outcome = tokio::select! {
-        outcome = carry(&mesh, &peer, incoming, &mut record) => outcome,
+        outcome = carry(mesh, &peer, incoming, &mut record) => outcome,
         () = drain.expired() => Outcome::failed(Flag::Ok, "closed at the drain deadline"),
     };
     record.end(outcome);
@@ -146,11 +149,11 @@ fn source_workload(state: &mesh_common::snapshot::Snapshot, peer: &Peer) -> Opti
     (workload.identity() == peer.identity).then(|| workload.clone())
 }
 
-async fn carry(mesh: &Mesh, peer: &Peer, mut incoming: Incoming, record: &mut Record) -> Outcome {
+async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record) -> Outcome {
     let asked = match incoming.target() {
         Ok(asked) => asked,
         Err(e) => {
-            incoming.refuse(StatusCode::BAD_REQUEST);
+            incoming.refuse(hbone::status::BAD_REQUEST);
             return Outcome::failed(Flag::Http2, e);
         }
     };
@@ -158,7 +161,7 @@ async fn carry(mesh: &Mesh, peer: &Peer, mut incoming: Incoming, record: &mut Re
     record.traced(asked.trace.clone());
     record.parties_mut().source.address = client;
     if asked.authority.ip() != peer.local.ip() || AGENT_PORTS.contains(&asked.authority.port()) {
-        incoming.refuse(StatusCode::BAD_REQUEST);
+        incoming.refuse(hbone::status::BAD_REQUEST);
         return Outcome::failed(
             Flag::Http2,
             format!(
@@ -178,7 +181,7 @@ async fn carry(mesh: &Mesh, peer: &Peer, mut incoming: Incoming, record: &mut Re
     let permit = match authorize(&mesh.registry, &mesh.snapshot, facts) {
         Ok(permit) => permit,
         Err(verdict) => {
-            incoming.refuse(StatusCode::UNAUTHORIZED);
+            incoming.refuse(hbone::status::UNAUTHORIZED);
             let error = format!("denied by policy: {}", verdict.reason);
             record.decided(verdict);
             return Outcome::failed(Flag::Denied, error);
@@ -195,7 +198,7 @@ async fn carry(mesh: &Mesh, peer: &Peer, mut incoming: Incoming, record: &mut Re
     let tcp = match delivered {
         Ok(tcp) => tcp,
         Err(e) => {
-            incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
+            incoming.refuse(hbone::status::UNAVAILABLE);
             let error = format!("cannot reach the application at {}: {e}", asked.authority);
             return Outcome::failed(Flag::Connect, error);
         }
@@ -204,12 +207,9 @@ async fn carry(mesh: &Mesh, peer: &Peer, mut incoming: Incoming, record: &mut Re
         .pod
         .workload(&mesh.state())
         .and_then(|w| Baggage::of(&w).header());
-    let stream = match incoming.accept(baggage) {
-        Ok(stream) => stream,
-        Err(e) => {
-            dial::reset(tcp);
-            return Outcome::failed(Flag::Http2, format!("the peer left: {e}"));
-        }
+    let Some(stream) = incoming.accept(baggage.as_deref()) else {
+        tcp.reset();
+        return Outcome::failed(Flag::Http2, "the peer left before it was answered");
     };
     let traffic = record.opened();
     tokio::select! {

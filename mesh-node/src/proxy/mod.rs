@@ -16,13 +16,16 @@ mod plaintext;
 mod registry;
 mod relay;
 mod serve;
+mod workers;
 
 pub use registry::{LiveConnection, Registry};
 pub use serve::{Listeners, serve_pod};
+pub use workers::{Tuning, Workers};
 
 use mesh_common::snapshot::Snapshot;
 use mesh_common::workload::Workload;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -30,7 +33,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::bpf::Datapath;
 use crate::direct::Direct;
-use crate::hbone::Pool;
 use crate::observe::Observer;
 use crate::pod::Pod;
 use crate::state::{CertificateError, Certificates, Svid};
@@ -50,8 +52,8 @@ pub struct Mesh {
     pub datapath: Arc<Datapath>,
     /// What does without tunnels.
     pub direct: Direct,
-    /// Outbound tunnels.
-    pub pool: Pool,
+    /// Outbound tunnels that are open.
+    pub tunnels: Arc<AtomicUsize>,
     /// Live inbound connections.
     pub registry: Registry,
     /// Where records go.
@@ -92,7 +94,7 @@ impl Mesh {
             certificates,
             datapath,
             direct,
-            pool: Pool::default(),
+            tunnels: Arc::default(),
             registry: Registry::default(),
             observer,
             connections: TaskTracker::new(),

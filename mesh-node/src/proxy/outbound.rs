@@ -2,18 +2,20 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 use super::Mesh;
 use super::dial;
 use super::identify::{Captured, NoRoute, Route, route};
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
+use super::workers::Worker;
 use crate::hbone::{self, Baggage, ConnectRequest, Key, OpenError, TraceParent, Tunnel};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
+use crate::socket::{CongestionControl, Socket};
 use crate::state::Svid;
 use crate::tls;
 
@@ -34,15 +36,9 @@ impl From<OpenError> for Failed {
         let (flag, try_another) = match &error {
             OpenError::Dial(..) | OpenError::Timeout(_) => (Flag::Connect, true),
             OpenError::Tls(_) => (Flag::Tls, true),
-            OpenError::Tunnel(_) | OpenError::Unusable => (Flag::Http2, true),
-            OpenError::Request(_) => (Flag::Http2, false),
-            OpenError::Refused(status) if *status == http::StatusCode::UNAUTHORIZED => {
-                (Flag::Denied, false)
-            }
-            OpenError::Refused(status) => (
-                Flag::Connect,
-                *status == http::StatusCode::SERVICE_UNAVAILABLE,
-            ),
+            OpenError::Tunnel(_) | OpenError::Reset(_) | OpenError::Unusable => (Flag::Http2, true),
+            OpenError::Refused(hbone::status::UNAUTHORIZED) => (Flag::Denied, false),
+            OpenError::Refused(status) => (Flag::Connect, *status == hbone::status::UNAVAILABLE),
         };
         Self {
             flag,
@@ -53,12 +49,12 @@ impl From<OpenError> for Failed {
 }
 
 /// Serves one connection accepted on a pod's outbound port.
-pub(super) async fn handle(mesh: Mesh, pod: Arc<Pod>, tcp: TcpStream, client: SocketAddr) {
-    let Some(destination) = original_destination(&mesh, &tcp).await else {
+pub(super) async fn handle(worker: Rc<Worker>, pod: Arc<Pod>, tcp: Socket, client: SocketAddr) {
+    let mesh = &worker.mesh;
+    let Some(destination) = original_destination(mesh, &tcp).await else {
         tracing::debug!(%pod, %client, "a connection to the capture port itself was refused");
-        return dial::reset(tcp);
+        return tcp.reset();
     };
-    dial::tune(&tcp);
     let captured = Captured {
         pod,
         tcp,
@@ -75,16 +71,16 @@ pub(super) async fn handle(mesh: Mesh, pod: Arc<Pod>, tcp: TcpStream, client: So
     });
     let drain = captured.pod.drain.clone();
     let outcome = tokio::select! {
-        outcome = carry(&mesh, captured, &mut record) => outcome,
+        outcome = carry(&worker, captured, &mut record) => outcome,
         () = drain.expired() => Outcome::failed(Flag::Ok, "closed at the drain deadline"),
     };
     record.end(outcome);
 }
 
 /// The kernel hands the destination over just before or just after accept() returns.
-async fn original_destination(mesh: &Mesh, tcp: &TcpStream) -> Option<SocketAddr> {
+async fn original_destination(mesh: &Mesh, tcp: &Socket) -> Option<SocketAddr> {
     for _ in 0..10 {
-        match mesh.datapath.original_destination(tcp.as_fd()) {
+        match mesh.datapath.original_destination(tcp.get().as_fd()) {
             Ok(Some(address)) if !AGENT_PORTS.contains(&address.port()) => return Some(address),
             Ok(Some(_)) => return None,
             Ok(None) => tokio::time::sleep(Duration::from_millis(1)).await,
@@ -97,15 +93,16 @@ async fn original_destination(mesh: &Mesh, tcp: &TcpStream) -> Option<SocketAddr
     None
 }
 
-async fn carry(mesh: &Mesh, captured: Captured, record: &mut Record) -> Outcome {
+async fn carry(worker: &Worker, captured: Captured, record: &mut Record) -> Outcome {
+    let mesh = &worker.mesh;
     let Captured {
         pod,
         tcp,
         client,
         destination,
     } = captured;
-    let refuse = |tcp: TcpStream, flag: Flag, error: String| {
-        dial::reset(tcp);
+    let refuse = |tcp: Socket, flag: Flag, error: String| {
+        tcp.reset();
         Outcome::failed(flag, error)
     };
     let workload = match mesh.workload(&pod).await {
@@ -143,7 +140,7 @@ async fn carry(mesh: &Mesh, captured: Captured, record: &mut Record) -> Outcome 
                 },
             },
             Route::Tunnel { .. } => {
-                match open_tunnel(mesh, &pod, &workload, &route, client, &trace).await {
+                match open_tunnel(worker, &pod, &workload, &route, client, &trace).await {
                     Ok((stream, lease)) => {
                         let traffic = record.opened();
                         // The address that was dialled; a service's is not the endpoint's.
@@ -196,12 +193,12 @@ fn describe(record: &mut Record, route: &Route, trace: &TraceParent) {
     }
 }
 
-async fn passthrough(pod: &Pod, address: SocketAddr) -> std::io::Result<TcpStream> {
+async fn passthrough(pod: &Pod, address: SocketAddr) -> std::io::Result<Socket> {
     dial::connect(dial::socket(pod, address)?, address).await
 }
 
 async fn open_tunnel(
-    mesh: &Mesh,
+    worker: &Worker,
     pod: &Arc<Pod>,
     source: &mesh_common::workload::Workload,
     route: &Route,
@@ -220,7 +217,7 @@ async fn open_tunnel(
             try_another: false,
         });
     };
-    let svid = mesh.svid(pod, source).await.map_err(|e| Failed {
+    let svid = worker.mesh.svid(pod, source).await.map_err(|e| Failed {
         flag: Flag::Identity,
         error: e.to_string(),
         try_another: false,
@@ -238,29 +235,31 @@ async fn open_tunnel(
     };
     let baggage = Baggage::of(source);
     let host = service.as_ref().map(|s| &*s.hostname);
-    let request = || {
-        asked
-            .to_http(&baggage, host)
-            .map_err(|e| OpenError::Request(Arc::new(e)))
-    };
-    let opened = mesh
+    let request = asked.fields(&baggage, host);
+    let congestion = &worker.tuning.congestion;
+    let opened = worker
         .pool
-        .open(&key, request, || dial_tunnel(pod, &svid, &key))
+        .open(&key, &request, || dial_tunnel(pod, &svid, &key, congestion))
         .await;
     Ok(opened?)
 }
 
-async fn dial_tunnel(pod: &Pod, svid: &Svid, key: &Key) -> Result<Tunnel, OpenError> {
+async fn dial_tunnel(
+    pod: &Pod,
+    svid: &Svid,
+    key: &Key,
+    congestion: &CongestionControl,
+) -> Result<Tunnel, OpenError> {
     let to = key.destination;
     let unreachable = |e| OpenError::Dial(to, Arc::new(e));
-    let tcp = dial::connect(dial::socket(pod, to).map_err(unreachable)?, to)
-        .await
-        .map_err(unreachable)?;
+    let socket = dial::socket(pod, to).map_err(unreachable)?;
+    congestion.apply(&socket).map_err(unreachable)?;
+    let tcp = dial::connect(socket, to).await.map_err(unreachable)?;
     let handshake = async {
         let peer = tls::client(svid, key.expected.clone(), tcp)
             .await
             .map_err(|e| OpenError::Tls(Arc::new(e)))?;
-        Tunnel::establish(peer, svid.not_after).await
+        Tunnel::establish(peer, svid.not_after)
     };
     match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
         Ok(tunnel) => tunnel,

@@ -2,29 +2,32 @@
 
 use mesh_common::workload::Workload;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use tokio::net::TcpStream;
 
 use super::Mesh;
 use super::authorize::authorize;
 use super::deliver::deliver;
-use super::dial;
 use super::registry::Facts;
 use super::relay;
 use super::serve::AGENT_PORTS;
+use super::workers::Worker;
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
+use crate::socket::Socket;
 
 /// Serves one connection that was steered to a pod's plaintext listener.
-pub(super) async fn handle(mesh: Mesh, pod: Arc<Pod>, tcp: TcpStream, client: SocketAddr) {
-    let Ok(local) = tcp.local_addr() else { return };
+pub(super) async fn handle(worker: Rc<Worker>, pod: Arc<Pod>, tcp: Socket, client: SocketAddr) {
+    let mesh = &worker.mesh;
+    let Ok(local) = tcp.get().local_addr() else {
+        return;
+    };
     let destination = SocketAddr::new(local.ip().to_canonical(), local.port());
     if AGENT_PORTS.contains(&destination.port()) {
         // Delivering to one of the agent's own listeners would come back here for ever.
         tracing::debug!(%pod, %client, "a plaintext connection to port {} was refused", destination.port());
-        return dial::reset(tcp);
+        return tcp.reset();
     }
-    dial::tune(&tcp);
     // A connection that arrives before the first state waits for it rather than being denied.
     let workload = mesh.workload(&pod).await.ok();
     let mut record = mesh.observer.begin(Parties {
@@ -45,7 +48,7 @@ pub(super) async fn handle(mesh: Mesh, pod: Arc<Pod>, tcp: TcpStream, client: So
     });
     let drain = pod.drain.clone();
     let outcome = tokio::select! {
-        outcome = carry(&mesh, pod, tcp, client, destination, &mut record) => outcome,
+        outcome = carry(mesh, pod, tcp, client, destination, &mut record) => outcome,
         () = drain.expired() => Outcome::failed(Flag::Ok, "closed at the drain deadline"),
     };
     record.end(outcome);
@@ -54,7 +57,7 @@ pub(super) async fn handle(mesh: Mesh, pod: Arc<Pod>, tcp: TcpStream, client: So
 async fn carry(
     mesh: &Mesh,
     pod: Arc<Pod>,
-    tcp: TcpStream,
+    tcp: Socket,
     client: SocketAddr,
     destination: SocketAddr,
     record: &mut Record,
@@ -68,7 +71,7 @@ async fn carry(
     let permit = match authorize(&mesh.registry, &mesh.snapshot, facts) {
         Ok(permit) => permit,
         Err(verdict) => {
-            dial::reset(tcp);
+            tcp.reset();
             let error = format!("denied by policy: {}", verdict.reason);
             record.decided(verdict);
             return Outcome::failed(Flag::Denied, error);
@@ -78,7 +81,7 @@ async fn carry(
     let server = match deliver(&mesh.datapath, &permit, client).await {
         Ok(server) => server,
         Err(e) => {
-            dial::reset(tcp);
+            tcp.reset();
             let error = format!("cannot reach the application at {destination}: {e}");
             return Outcome::failed(Flag::Connect, error);
         }

@@ -5,22 +5,26 @@
 //! side's reading, so one connection never holds more than its windows and one buffer per direction.
 //! An idle connection holds no buffer.
 
-use bytes::{Bytes, BytesMut};
-use h2::{Reason, RecvStream, SendStream};
+use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::Notify;
 
-use super::dial;
-use crate::hbone::Stream;
+use crate::hbone::{ReadSize, Stream, StreamError};
 use crate::observe::Traffic;
+use crate::socket::Socket;
 
-const SMALLEST: usize = 8 << 10;
-const LARGEST: usize = 256 << 10;
+/// Read at once from a connection that is relayed in the clear, bytes.
+const READ: usize = 256 << 10;
+/// Reads of one connection before others get their turn.
+const READS: usize = 4;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A connection that did not end with an end of stream from both sides.
 #[derive(Debug, Error)]
@@ -29,10 +33,8 @@ pub(super) enum RelayError {
     Client(io::Error),
     #[error("the server's connection broke: {0}")]
     Server(io::Error),
-    #[error("the tunnel stream was reset: {0}")]
-    Tunnel(h2::Error),
-    #[error("the peer reset the tunnel stream: {0}")]
-    Reset(Reason),
+    #[error("{0}")]
+    Stream(StreamError),
 }
 
 /// Which end of the connection the TCP side of a tunnel relay is.
@@ -47,6 +49,13 @@ impl TcpSide {
         match self {
             Self::Client => RelayError::Client(error),
             Self::Server => RelayError::Server(error),
+        }
+    }
+
+    fn failed(self, error: StreamError) -> RelayError {
+        match error {
+            StreamError::Socket(error) => self.broke(error),
+            error => RelayError::Stream(error),
         }
     }
 
@@ -67,16 +76,25 @@ impl TcpSide {
     }
 }
 
-/// How much to read at once: grows while reads fill it, shrinks when they do not.
-#[derive(Debug)]
-struct ReadSize(usize);
+/// A TCP connection that is reset when dropped, unless it ended well.
+struct Resetting {
+    socket: Rc<Socket>,
+    armed: bool,
+}
 
-impl ReadSize {
-    fn adapt(&mut self, read: usize) {
-        if read >= self.0 {
-            self.0 = (self.0 * 2).min(LARGEST);
-        } else if read < self.0 / 4 {
-            self.0 = (self.0 / 2).max(SMALLEST);
+impl Resetting {
+    fn new(socket: Socket) -> Self {
+        Self {
+            socket: Rc::new(socket),
+            armed: true,
+        }
+    }
+}
+
+impl Drop for Resetting {
+    fn drop(&mut self) {
+        if self.armed {
+            self.socket.reset_on_close();
         }
     }
 }
@@ -84,192 +102,144 @@ impl ReadSize {
 /// Relays until both directions ended or one broke. On an error, and when the future is dropped,
 /// both sides are reset.
 pub(super) async fn tunnel(
-    mut tcp: TcpStream,
+    socket: Socket,
     stream: Stream,
     side: TcpSide,
-    traffic: &Traffic,
+    traffic: &Arc<Traffic>,
 ) -> Result<(), RelayError> {
-    let mut tcp = Resetting::new(&mut tcp);
-    let Stream { mut send, mut recv } = stream;
-    let received_all = Notify::new();
-    let result = {
-        let (read, write) = tcp.stream.split();
-        let up = async {
-            upload(read, &mut send, side, traffic).await?;
-            tokio::select! {
-                () = received_all.notified() => Ok(()),
-                reset = poll_fn(|cx| send.poll_reset(cx)) => match reset {
-                    Ok(reason) => Err(RelayError::Reset(reason)),
-                    Err(e) => Err(RelayError::Tunnel(e)),
-                },
+    let mut tcp = Resetting::new(socket);
+    let counted = traffic.clone();
+    stream.attach(tcp.socket.clone(), move |n| side.count_written(&counted, n));
+    let mut size = ReadSize::default();
+    let (mut sent_all, mut received_all) = (false, false);
+    poll_fn(|cx| {
+        stream.remember(cx);
+        if !received_all && let Poll::Ready(delivered) = stream.poll_deliver(cx) {
+            delivered.map_err(|e| side.failed(e))?;
+            // After the other direction has ended, closing says the same.
+            if !sent_all {
+                tcp.socket.finish().map_err(|e| side.broke(e))?;
             }
-        };
-        let down = async {
-            download(&mut recv, write, side, traffic).await?;
-            received_all.notify_one();
-            Ok(())
-        };
-        tokio::try_join!(up, down)
-    };
-    match result {
-        Ok(_) => {
-            tcp.disarm();
-            Ok(())
+            received_all = true;
         }
-        Err(e) => {
-            send.send_reset(Reason::CANCEL);
-            Err(e)
+        let mut reads = 0;
+        while !sent_all
+            && reads < READS
+            && let Poll::Ready(read) = stream.poll_send_from(cx, &tcp.socket, &mut size)
+        {
+            let read = read.map_err(|e| side.failed(e))?;
+            side.count_read(traffic, read);
+            sent_all = read == 0;
+            reads += 1;
         }
-    }
-}
-
-/// A TCP connection that is reset when dropped, unless it ended well.
-struct Resetting<'a> {
-    stream: &'a mut TcpStream,
-    armed: bool,
-}
-
-impl<'a> Resetting<'a> {
-    fn new(stream: &'a mut TcpStream) -> Self {
-        Self {
-            stream,
-            armed: true,
+        if sent_all && received_all {
+            return Poll::Ready(Ok(()));
         }
-    }
-
-    fn disarm(&mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for Resetting<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            dial::reset_on_close(self.stream);
+        if sent_all {
+            stream.check().map_err(|e| side.failed(e))?;
         }
-    }
-}
-
-/// TCP to tunnel. A buffer exists only between a readable socket and the tunnel's send queue.
-async fn upload(
-    tcp: ReadHalf<'_>,
-    send: &mut SendStream<Bytes>,
-    side: TcpSide,
-    traffic: &Traffic,
-) -> Result<(), RelayError> {
-    let mut size = ReadSize(SMALLEST);
-    loop {
-        tokio::select! {
-            ready = tcp.readable() => ready.map_err(|e| side.broke(e))?,
-            reset = poll_fn(|cx| send.poll_reset(cx)) => {
-                return Err(match reset {
-                    Ok(reason) => RelayError::Reset(reason),
-                    Err(e) => RelayError::Tunnel(e),
-                });
-            }
+        if reads == READS {
+            cx.waker().wake_by_ref();
         }
-        let granted = capacity(send, size.0).await?;
-        let mut buffer = BytesMut::with_capacity(granted.min(size.0));
-        match tcp.try_read_buf(&mut buffer) {
-            Ok(0) => {
-                return send
-                    .send_data(Bytes::new(), true)
-                    .map_err(RelayError::Tunnel);
-            }
-            Ok(read) => {
-                side.count_read(traffic, read);
-                size.adapt(read);
-                send.send_data(buffer.freeze(), false)
-                    .map_err(RelayError::Tunnel)?;
-                if read < granted {
-                    // What was reserved and not used belongs to the tunnel's other streams.
-                    send.reserve_capacity(0);
-                }
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => send.reserve_capacity(0),
-            Err(e) => return Err(side.broke(e)),
-        }
-    }
-}
-
-/// Waits until the peer's windows and the send queue take at least one byte.
-async fn capacity(send: &mut SendStream<Bytes>, wanted: usize) -> Result<usize, RelayError> {
-    send.reserve_capacity(wanted);
-    loop {
-        let granted = send.capacity();
-        if granted > 0 {
-            return Ok(granted);
-        }
-        match poll_fn(|cx| send.poll_capacity(cx)).await {
-            Some(Ok(_)) => {}
-            Some(Err(e)) => return Err(RelayError::Tunnel(e)),
-            None => return Err(RelayError::Reset(Reason::STREAM_CLOSED)),
-        }
-    }
-}
-
-/// Tunnel to TCP. The window opens again only for what the TCP side has taken.
-async fn download(
-    recv: &mut RecvStream,
-    mut tcp: WriteHalf<'_>,
-    side: TcpSide,
-    traffic: &Traffic,
-) -> Result<(), RelayError> {
-    while let Some(data) = recv.data().await {
-        let data = data.map_err(RelayError::Tunnel)?;
-        let length = data.len();
-        tcp.write_all(&data).await.map_err(|e| side.broke(e))?;
-        side.count_written(traffic, length);
-        recv.flow_control()
-            .release_capacity(length)
-            .map_err(RelayError::Tunnel)?;
-    }
-    tcp.shutdown().await.map_err(|e| side.broke(e))
+        Poll::Pending
+    })
+    .await?;
+    tcp.armed = false;
+    Ok(())
 }
 
 /// Relays between two TCP connections, with the same guarantees.
 pub(super) async fn tcp(
-    mut client: TcpStream,
-    mut server: TcpStream,
+    client: Socket,
+    server: Socket,
     traffic: &Traffic,
 ) -> Result<(), RelayError> {
-    let mut client = Resetting::new(&mut client);
-    let mut server = Resetting::new(&mut server);
-    let (client_read, client_write) = client.stream.split();
-    let (server_read, server_write) = server.stream.split();
-    let to_server = copy(client_read, server_write, TcpSide::Client, traffic);
-    let to_client = copy(server_read, client_write, TcpSide::Server, traffic);
-    tokio::try_join!(to_server, to_client)?;
-    client.disarm();
-    server.disarm();
+    let mut client = Resetting::new(client);
+    let mut server = Resetting::new(server);
+    let mut up = Copying::new(TcpSide::Client);
+    let mut down = Copying::new(TcpSide::Server);
+    poll_fn(|cx| {
+        let up = up.poll(cx, &client.socket, &server.socket, traffic)?;
+        let down = down.poll(cx, &server.socket, &client.socket, traffic)?;
+        match (up, down) {
+            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    })
+    .await?;
+    (client.armed, server.armed) = (false, false);
     Ok(())
 }
 
-async fn copy(
-    from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    read_side: TcpSide,
-    traffic: &Traffic,
-) -> Result<(), RelayError> {
-    let write_side = match read_side {
-        TcpSide::Client => TcpSide::Server,
-        TcpSide::Server => TcpSide::Client,
-    };
-    let mut size = ReadSize(SMALLEST);
-    loop {
-        from.readable().await.map_err(|e| read_side.broke(e))?;
-        let mut buffer = BytesMut::with_capacity(size.0);
-        match from.try_read_buf(&mut buffer) {
-            Ok(0) => return to.shutdown().await.map_err(|e| write_side.broke(e)),
-            Ok(read) => {
-                size.adapt(read);
-                to.write_all(&buffer)
-                    .await
-                    .map_err(|e| write_side.broke(e))?;
-                read_side.count_read(traffic, read);
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(read_side.broke(e)),
+/// One direction between two TCP connections.
+struct Copying {
+    from: TcpSide,
+    /// What was read and is not written yet.
+    rest: Vec<u8>,
+    written: usize,
+    done: bool,
+}
+
+impl Copying {
+    fn new(from: TcpSide) -> Self {
+        Self {
+            from,
+            rest: Vec::new(),
+            written: 0,
+            done: false,
         }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Socket,
+        to: &Socket,
+        traffic: &Traffic,
+    ) -> Result<Poll<()>, RelayError> {
+        let write_side = match self.from {
+            TcpSide::Client => TcpSide::Server,
+            TcpSide::Server => TcpSide::Client,
+        };
+        for _ in 0..READS {
+            if self.done {
+                return Ok(Poll::Ready(()));
+            }
+            while let Some(rest) = self.rest.get(self.written..).filter(|r| !r.is_empty()) {
+                match to.poll_write_vectored(cx, &[IoSlice::new(rest)]) {
+                    Poll::Ready(n) => self.written += n.map_err(|e| write_side.broke(e))?,
+                    Poll::Pending => return Ok(Poll::Pending),
+                }
+            }
+            (self.rest, self.written) = (Vec::new(), 0);
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                scratch.resize(READ, 0);
+                let Poll::Ready(read) = from.poll_read(cx, scratch) else {
+                    return Ok(Poll::Pending);
+                };
+                let read = read.map_err(|e| self.from.broke(e))?;
+                self.from.count_read(traffic, read);
+                let bytes = scratch.get(..read).unwrap_or_default();
+                if read > 0 {
+                    let written = match to.try_write(bytes) {
+                        Ok(written) => written,
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+                        Err(e) => return Err(write_side.broke(e)),
+                    };
+                    self.rest = bytes.get(written..).unwrap_or_default().to_vec();
+                }
+                Ok(Poll::Ready(read))
+            })?;
+            match read {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(0) => {
+                    to.finish().map_err(|e| write_side.broke(e))?;
+                    self.done = true;
+                }
+                Poll::Ready(_) => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(Poll::Pending)
     }
 }

@@ -1,18 +1,25 @@
 //! A pod's three listeners and the one accept loop behind them.
 
-use socket2::{Domain, Protocol, Socket, Type};
-use std::future::Future;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::unix::AsyncFd;
 
 use super::admission::Admission;
-use super::{Mesh, inbound, outbound, plaintext};
+use super::workers::{Worker, Workers};
+use super::{dial, inbound, outbound, plaintext};
 use crate::hbone;
 use crate::pod::Pod;
-use crate::sys::Netns;
+use crate::socket::Socket;
+use crate::sys::{Netns, watch_listener};
 
 const OUTBOUND: u16 = 15001;
 const PLAINTEXT: u16 = 15006;
@@ -23,15 +30,19 @@ const BACKLOG: i32 = 4096;
 /// Peers of one pod that may be in the middle of proving who they are.
 const UNAUTHENTICATED: usize = 1024;
 
-/// The listening sockets of one pod, inside its network namespace.
+/// The listening sockets of one pod, inside its network namespace: a set for each worker that serves
+/// it. The kernel spreads connections over the sets.
 #[derive(Debug)]
-pub struct Listeners {
+pub struct Listeners(Vec<Set>);
+
+#[derive(Debug)]
+struct Set {
     /// What connect() was redirected to.
-    pub outbound: TcpListener,
+    outbound: TcpListener,
     /// What arrives in the clear.
-    pub plaintext: TcpListener,
+    plaintext: TcpListener,
     /// What arrives in a tunnel.
-    pub hbone: TcpListener,
+    hbone: TcpListener,
 }
 
 impl Listeners {
@@ -39,23 +50,42 @@ impl Listeners {
     ///
     /// # Errors
     /// When a port is taken inside the pod (the error names it) or the namespace is gone.
-    pub fn open(netns: &Netns) -> io::Result<Self> {
+    pub fn open(netns: &Netns, workers: &Workers) -> io::Result<Self> {
         netns.run(|| {
-            Ok(Self {
-                outbound: listen(OUTBOUND)?,
-                plaintext: listen(PLAINTEXT)?,
-                hbone: listen(hbone::PORT)?,
-            })
+            let set = |_| {
+                // What is accepted inherits these options.
+                Ok(Set {
+                    outbound: listen(OUTBOUND, dial::tune_local)?,
+                    plaintext: listen(PLAINTEXT, dial::tune)?,
+                    hbone: listen(hbone::PORT, |socket| {
+                        dial::tune(socket);
+                        // Checked when the agent started.
+                        let _ = workers.tuning().congestion.apply(socket);
+                    })?,
+                })
+            };
+            let sets = (0..workers.listening()).map(set);
+            Ok(Self(sets.collect::<io::Result<_>>()?))
         })?
+    }
+
+    /// One socket of each kind, to which packets are steered; its set shares them.
+    pub fn steered(&self) -> Option<crate::bpf::Listeners<'_>> {
+        let set = self.0.first()?;
+        Some(crate::bpf::Listeners {
+            plaintext: set.plaintext.as_fd(),
+            hbone: set.hbone.as_fd(),
+        })
     }
 }
 
-fn listen(port: u16) -> io::Result<TcpListener> {
+fn listen(port: u16, tune: impl Fn(&RawSocket)) -> io::Result<TcpListener> {
     let named =
         |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on port {port}: {e}"));
-    let socket = match Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)) {
+    let socket = match RawSocket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)) {
         Ok(socket) => {
             socket.set_only_v6(false).map_err(named)?;
+            tune(&socket);
             prepare(&socket, (Ipv6Addr::UNSPECIFIED, port).into()).map(|()| socket)
         }
         Err(e) => Err(e),
@@ -63,37 +93,61 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     let socket = match socket {
         Err(e) if e.kind() != io::ErrorKind::AddrInUse => {
             let socket =
-                Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(named)?;
+                RawSocket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(named)?;
+            tune(&socket);
             prepare(&socket, (Ipv4Addr::UNSPECIFIED, port).into()).map_err(named)?;
             socket
         }
         other => other.map_err(named)?,
     };
-    TcpListener::from_std(socket.into()).map_err(named)
+    Ok(socket.into())
 }
 
-fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+fn prepare(socket: &RawSocket, address: SocketAddr) -> io::Result<()> {
     // A pod enrolled again at once meets its predecessor's connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    // One socket for each worker.
+    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)
 }
 
-/// Accepts for `pod` until its drain starts. Must run on the data-plane runtime.
-pub async fn serve_pod(mesh: Mesh, pod: Arc<Pod>, listeners: Listeners) {
+/// Accepts for `pod` on the workers until its drain starts. `closed` hangs up when the last listener
+/// is closed.
+pub fn serve_pod(
+    workers: &Workers,
+    pod: &Arc<Pod>,
+    listeners: Listeners,
+    closed: &mpsc::Sender<Infallible>,
+) {
     let admission = Admission::new(UNAUTHENTICATED);
+    let jobs = listeners.0.into_iter().map(|set| {
+        let (pod, admission, closed) = (pod.clone(), admission.clone(), closed.clone());
+        let job = move |worker: &Rc<Worker>| {
+            let worker = worker.clone();
+            tokio::task::spawn_local(async move {
+                serve_set(&worker, &pod, set, &admission).await;
+                drop(closed);
+            });
+        };
+        Box::new(job) as Box<_>
+    });
+    workers.spread(jobs.collect::<Vec<_>>().into_iter());
+}
+
+async fn serve_set(worker: &Rc<Worker>, pod: &Arc<Pod>, set: Set, admission: &Admission) {
     let accepting = async {
         tokio::join!(
-            accept(&mesh, listeners.outbound, |tcp, from| {
-                outbound::handle(mesh.clone(), pod.clone(), tcp, from)
+            accept(worker, set.outbound, |tcp, from| {
+                outbound::handle(worker.clone(), pod.clone(), tcp, from)
             }),
-            accept(&mesh, listeners.plaintext, |tcp, from| {
-                plaintext::handle(mesh.clone(), pod.clone(), tcp, from)
+            accept(worker, set.plaintext, |tcp, from| {
+                plaintext::handle(worker.clone(), pod.clone(), tcp, from)
             }),
-            accept(&mesh, listeners.hbone, |tcp, from| {
+            accept(worker, set.hbone, |tcp, from| {
                 let place = admission.admit(from.ip());
-                inbound::handle(mesh.clone(), pod.clone(), tcp, from, place)
+                inbound::handle(worker.clone(), pod.clone(), tcp, from, place)
             }),
         )
     };
@@ -104,15 +158,18 @@ pub async fn serve_pod(mesh: Mesh, pod: Arc<Pod>, listeners: Listeners) {
 }
 
 /// The accept loop. One task per connection; running out of descriptors slows it down, ends nothing.
-async fn accept<F>(mesh: &Mesh, listener: TcpListener, handle: impl Fn(TcpStream, SocketAddr) -> F)
+async fn accept<F>(worker: &Worker, listener: TcpListener, handle: impl Fn(Socket, SocketAddr) -> F)
 where
-    F: Future<Output = ()> + Send + 'static,
+    F: Future<Output = ()> + 'static,
 {
+    let listener = match watch_listener(listener) {
+        Ok(listener) => listener,
+        Err(e) => return tracing::error!("cannot watch a listener: {e}"),
+    };
     loop {
-        match listener.accept().await {
+        match poll_fn(|cx| poll_accept(cx, &listener)).await {
             Ok((tcp, from)) => {
-                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                mesh.connections.spawn(handle(tcp, from));
+                worker.mesh.connections.spawn_local(handle(tcp, from));
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(e) => {
@@ -121,4 +178,27 @@ where
             }
         }
     }
+}
+
+fn poll_accept(
+    cx: &mut Context<'_>,
+    listener: &AsyncFd<TcpListener>,
+) -> Poll<io::Result<(Socket, SocketAddr)>> {
+    loop {
+        let mut guard = ready!(listener.poll_read_ready(cx))?;
+        match accept_now(listener.get_ref().as_fd()) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+fn accept_now(listener: BorrowedFd<'_>) -> io::Result<(Socket, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (accepted, from) = acceptfrom_with(listener, flags)?;
+    let from: SocketAddr = from
+        .and_then(|from| from.try_into().ok())
+        .ok_or_else(|| io::Error::other("a connection without an address"))?;
+    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+    Ok((Socket::from_nonblocking(accepted.into())?, from))
 }

@@ -1,4 +1,5 @@
-//! System calls that need care: network namespaces, and the few BPF calls that aya does not offer.
+//! System calls that need care: network namespaces, readiness, and the few BPF calls that aya does not
+//! offer.
 //!
 //! Everything here is a safe interface; this is the only module of the agent with `unsafe` blocks.
 #![allow(
@@ -10,9 +11,9 @@ mod addresses;
 pub mod bpf;
 mod netlink;
 mod netns;
-mod readiness;
 pub mod sock_diag;
+mod watch;
 
 pub use addresses::interface_addresses;
 pub use netns::{Netns, netns_cookie};
-pub use readiness::Readiness;
+pub use watch::{watch_arrival, watch_listener, watch_stream};

@@ -30,6 +30,8 @@ pub(super) fn client(svid: &Svid, expected: Arc<[SpiffeId]>) -> Result<ClientCon
         .map_err(|e| local(&e))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = false;
+    // `Session` seals and opens the records.
+    config.enable_secret_extraction = true;
     config.resumption = Resumption::disabled();
     Ok(config)
 }
@@ -49,6 +51,7 @@ pub(super) fn server(svid: &Svid) -> Result<ServerConfig, PeerError> {
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    config.enable_secret_extraction = true;
     Ok(config)
 }
 

@@ -5,18 +5,23 @@
 //! that its trust domain is accepted.
 
 mod config;
+mod handshake;
 #[cfg(feature = "sabotage")]
 mod sabotage;
+mod session;
+#[cfg(test)]
+mod tests;
 mod verify;
+
+pub use session::{CONTENT, HEADER, Opened, Session, SessionError, TRAILER};
 
 use mesh_common::identity::SpiffeId;
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
 use std::time::SystemTime;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
+use crate::socket::Socket;
 use crate::state::Svid;
 
 /// The certificate of a peer could not be accepted.
@@ -36,26 +41,21 @@ pub enum PeerError {
     NotAnSvid(String),
 }
 
-/// A byte stream inside mutual TLS.
-pub trait Secured: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Secured for T {}
-
-/// An authenticated stream and the identity its peer proved.
+/// An authenticated connection and the identity its peer proved.
+#[derive(Debug)]
 pub struct Authenticated {
-    /// The stream, ready for HTTP/2.
-    pub stream: Box<dyn Secured>,
+    /// The connection.
+    pub socket: Socket,
+    /// The keys of its records.
+    pub session: Session,
+    /// Application data that came with the end of the handshake.
+    pub early: Vec<u8>,
+    /// Bytes that were read and are not opened yet.
+    pub unread: Vec<u8>,
     /// The peer's identity.
     pub peer: SpiffeId,
     /// The end of the peer's certificate.
     pub until: SystemTime,
-}
-
-impl std::fmt::Debug for Authenticated {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authenticated")
-            .field("peer", &self.peer)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Authenticates as `svid` towards a server that must prove one of the `expected` identities.
@@ -65,47 +65,20 @@ impl std::fmt::Debug for Authenticated {
 pub async fn client(
     svid: &Svid,
     expected: Arc<[SpiffeId]>,
-    tcp: TcpStream,
+    socket: Socket,
 ) -> Result<Authenticated, PeerError> {
     let config = config::client(svid, expected)?;
     // Only used for SNI, which is off: identities are SPIFFE IDs, not names.
-    let name = ServerName::IpAddress(tcp.peer_addr()?.ip().into());
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(name, tcp)
-        .await?;
-    let session = tls.get_ref().1;
-    let (peer, until) = proven_peer(session.alpn_protocol(), session.peer_certificates())?;
-    #[cfg(not(feature = "sabotage"))]
-    let stream = Box::new(tls);
-    #[cfg(feature = "sabotage")]
-    let stream = sabotage::client(tls).await?;
-    Ok(Authenticated {
-        stream,
-        peer,
-        until,
-    })
+    let name = ServerName::IpAddress(socket.get().peer_addr()?.ip().into());
+    handshake::client(Arc::new(config), name, socket).await
 }
 
 /// Authenticates as `svid` towards a client that must prove an identity of an accepted trust domain.
 ///
 /// # Errors
 /// [`PeerError`], naming what failed.
-pub async fn server(svid: &Svid, tcp: TcpStream) -> Result<Authenticated, PeerError> {
-    let config = config::server(svid)?;
-    let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config))
-        .accept(tcp)
-        .await?;
-    let session = tls.get_ref().1;
-    let (peer, until) = proven_peer(session.alpn_protocol(), session.peer_certificates())?;
-    #[cfg(not(feature = "sabotage"))]
-    let stream = Box::new(tls);
-    #[cfg(feature = "sabotage")]
-    let stream = sabotage::server(tls).await?;
-    Ok(Authenticated {
-        stream,
-        peer,
-        until,
-    })
+pub async fn server(svid: &Svid, socket: Socket) -> Result<Authenticated, PeerError> {
+    handshake::server(Arc::new(config::server(svid)?), socket).await
 }
 
 fn proven_peer(
