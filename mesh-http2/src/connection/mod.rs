@@ -240,7 +240,10 @@ impl Connection {
     /// Whether the peer takes new streams, apart from how many are open.
     #[must_use]
     pub fn accepts_streams(&self) -> bool {
-        self.role == Role::Client && !self.closed && !self.peer_leaves && self.next <= MAX_STREAM_ID
+        self.role == Role::Client
+            && !self.closed
+            && !self.peer_leaves
+            && self.next <= MAX_STREAM_ID
     }
 
     /// Whether a new stream may be opened now.
