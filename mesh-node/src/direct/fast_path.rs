@@ -92,7 +92,6 @@ impl FastPath {
         for route in gone.iter().filter(|route| of_it(route)) {
             self.grants.remove(&grants::key(route));
         }
-        self.forget_strangers();
         self.count();
     }
 
@@ -445,13 +444,15 @@ impl FastPath {
         pods.map(|pod| (pod, self.reaper.ends(pod)))
     }
 
-    /// Un-enrolled pods are forgotten with their last connection.
+    /// Un-enrolled pods are forgotten with their last connection. The kernel is asked as well: it may have told
+    /// of one that was not heard yet.
     fn forget_strangers(&mut self) {
-        let connections = &self.connections;
-        self.members.retain(|cookie, member| {
-            let connected =
-                |live: &Live| live.flow.client == *cookie || live.flow.server == *cookie;
-            member.enrolled || connections.iter().any(connected)
+        let (connections, reaper) = (&self.connections, &self.reaper);
+        self.members.retain(|cookie, Member { pod, enrolled }| {
+            let of_it = |live: &Live| live.flow.client == *cookie || live.flow.server == *cookie;
+            *enrolled
+                || connections.iter().any(of_it)
+                || reaper.ends(pod).is_ok_and(|ends| !ends.is_empty())
         });
     }
 

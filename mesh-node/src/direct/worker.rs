@@ -174,7 +174,10 @@ impl Worker {
                     next_batch = Instant::now() + BATCH_EVERY;
                 }
                 () = until(next_look) => self.fast_path.look_again(),
-                _ = tick.tick() => self.fast_path.tick(true),
+                _ = tick.tick() => {
+                    self.take_events();
+                    self.fast_path.tick(true);
+                }
             }
         }
     }
@@ -219,7 +222,10 @@ impl Worker {
                     }
                     Err(_) => return Ok(()),
                 },
-                _ = tick.tick() => self.fast_path.tick(false),
+                _ = tick.tick() => {
+                    self.take_events();
+                    self.fast_path.tick(false);
+                }
             }
         }
         Ok(())
