@@ -173,3 +173,73 @@ fn mark(storages: &[u8]) -> io::Result<Option<DirectSocket>> {
     })?;
     Ok(mark)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::netlink::attribute;
+    use mesh_common::abi::DirectEnd;
+
+    const COOKIE: u64 = 0x0102_0304_0506_0708;
+
+    fn answer(family: u8, local: &[u8], remote: &[u8], attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = vec![family, 1, 0, 0];
+        bytes.extend(40_000_u16.to_be_bytes());
+        bytes.extend(80_u16.to_be_bytes());
+        for address in [local, remote] {
+            bytes.extend(address);
+            bytes.resize(bytes.len() + 16 - address.len(), 0);
+        }
+        bytes.extend(2_u32.to_ne_bytes());
+        bytes.extend(COOKIE.to_ne_bytes());
+        bytes.resize(MESSAGE, 0);
+        bytes.extend(attributes.concat());
+        bytes
+    }
+
+    fn marked(mark: &DirectSocket) -> Vec<u8> {
+        let mut value = mark.source.to_ne_bytes().to_vec();
+        value.extend(mark.destination.to_ne_bytes());
+        value.extend(mark.end.to_ne_bytes());
+        value.extend([0; 4]);
+        let storage = [attribute(2, &[9; 4]), attribute(STORAGE_VALUE, &value)].concat();
+        attribute(STORAGES, &attribute(STORAGE | 0x8000, &storage))
+    }
+
+    #[test]
+    fn a_socket_is_read_with_its_cgroup_and_its_mark() {
+        let mark = DirectSocket::new(7, 8, DirectEnd::Client);
+        let cgroup = attribute(CGROUP, &77_u64.to_ne_bytes());
+        let bytes = answer(
+            AF_INET,
+            &[10, 0, 0, 1],
+            &[10, 0, 0, 2],
+            &[cgroup, marked(&mark)],
+        );
+        let socket = parse(&bytes).unwrap();
+        assert_eq!(socket.local, "10.0.0.1:40000".parse().unwrap());
+        assert_eq!(socket.remote, "10.0.0.2:80".parse().unwrap());
+        assert_eq!((socket.cgroup, socket.direct), (Some(77), Some(mark)));
+        assert_eq!(socket.identity[40..], COOKIE.to_ne_bytes());
+        let mapped = |last| Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped().octets();
+        let socket = parse(&answer(AF_INET6, &mapped(1), &mapped(2), &[])).unwrap();
+        assert_eq!(socket.local, "10.0.0.1:40000".parse().unwrap());
+        assert_eq!((socket.cgroup, socket.direct), (None, None));
+    }
+
+    #[test]
+    fn truncated_answers_are_refused() {
+        let mark = DirectSocket::new(7, 8, DirectEnd::Server);
+        let whole = answer(AF_INET6, &[1; 16], &[2; 16], &[marked(&mark)]);
+        assert_eq!(parse(&whole).unwrap().direct, Some(mark));
+        for cut in 0..whole.len() {
+            let unmarked = parse(&whole[..cut]).is_ok_and(|socket| socket.direct.is_none());
+            assert_eq!(unmarked, cut == MESSAGE, "{cut} bytes");
+        }
+        let short = attribute(
+            STORAGES,
+            &attribute(STORAGE, &attribute(STORAGE_VALUE, &[0; 8])),
+        );
+        assert!(parse(&answer(AF_INET, &[0; 4], &[0; 4], &[short])).is_err());
+    }
+}
