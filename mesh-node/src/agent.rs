@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::admin::{self, Addresses, Admin, Readiness};
 use crate::bpf::{Datapath, DatapathOptions};
 use crate::config::Config;
+use crate::direct::Direct;
 use crate::drain::Drain;
 use crate::enroll::{Api, Enrolment, Store};
 use crate::limits;
@@ -60,7 +61,13 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     };
     let state = State::start(options.clone())?;
     let certificates = Certificates::new(options)?;
-    let mesh = Mesh::new(state.snapshot(), certificates, datapath, observer);
+    let direct = Direct::start(
+        config.same_node,
+        datapath.clone(),
+        state.snapshot(),
+        observer.clone(),
+    )?;
+    let mesh = Mesh::new(state.snapshot(), certificates, datapath, direct, observer);
     let workers = config.workers.unwrap_or_else(cores);
     let tuning = Tuning {
         congestion: config.tunnel_congestion_control,
@@ -78,6 +85,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir {}", config.run_dir.display()))?;
     enrolment.restore()?;
+    mesh.direct.restored();
     Api::bind(&config.run_dir)?.spawn(enrolment.clone())?;
 
     tokio::spawn(recheck(mesh.clone()));
@@ -108,9 +116,20 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     tracing::info!("draining for at most {:?}", config.drain_deadline);
+    let direct = mesh.direct.stop(config.drain_deadline);
+    tokio::join!(
+        drain_connections(&mesh, &drain, config.drain_deadline),
+        direct
+    );
+    mesh.observer.close();
+    Ok(())
+}
+
+/// Tells everybody to finish, and ends what has not by the deadline.
+async fn drain_connections(mesh: &Mesh, drain: &Drain, deadline: Duration) {
     drain.start();
     mesh.connections.close();
-    if tokio::time::timeout(config.drain_deadline, mesh.connections.wait())
+    if tokio::time::timeout(deadline, mesh.connections.wait())
         .await
         .is_err()
     {
@@ -122,8 +141,6 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         // They only have to write their last lines.
         let _ = tokio::time::timeout(LAST_LINES_WITHIN, mesh.connections.wait()).await;
     }
-    mesh.observer.close();
-    Ok(())
 }
 
 /// Processors that this process may use.

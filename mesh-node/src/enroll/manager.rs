@@ -182,6 +182,7 @@ impl Enrolment {
             addresses,
             drain: shared.drain.child(),
         });
+        shared.mesh.direct.joined(&pod);
         let (closed, listening) = mpsc::channel();
         serve_pod(&shared.workers, &pod, listeners, &closed);
         drop(closed);
@@ -220,6 +221,7 @@ impl Enrolment {
             .datapath
             .unenroll(pod.netns.cookie())
             .map_err(|e| EnrollError::Datapath(pod.to_string(), e))?;
+        shared.mesh.direct.left(pod);
         pod.drain.start();
         // Whoever is told that the pod is out may use its ports.
         let Err(_) = entry.listening.recv_timeout(CLOSED_WITHIN);

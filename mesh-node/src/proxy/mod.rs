@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::bpf::Datapath;
+use crate::direct::Direct;
 use crate::observe::Observer;
 use crate::pod::Pod;
 use crate::state::{CertificateError, Certificates, Svid};
@@ -49,6 +50,8 @@ pub struct Mesh {
     pub certificates: Certificates,
     /// The eBPF side.
     pub datapath: Arc<Datapath>,
+    /// What does without tunnels.
+    pub direct: Direct,
     /// Outbound tunnels that are open.
     pub tunnels: Arc<AtomicUsize>,
     /// Live inbound connections.
@@ -83,12 +86,14 @@ impl Mesh {
         snapshot: watch::Receiver<Arc<Snapshot>>,
         certificates: Certificates,
         datapath: Arc<Datapath>,
+        direct: Direct,
         observer: Observer,
     ) -> Self {
         Self {
             snapshot,
             certificates,
             datapath,
+            direct,
             tunnels: Arc::default(),
             registry: Registry::default(),
             observer,

@@ -175,7 +175,11 @@ async fn open(worker: &Worker, captured: &Captured, record: &mut Record) -> Resu
             Route::Tunnel { .. } => {
                 let client = captured.client;
                 match open_tunnel(worker, pod, &workload, &route, client, &trace).await {
-                    Ok((stream, lease)) => return Ok(Opened::Tunnel(stream, lease, load)),
+                    Ok((stream, lease)) => {
+                        // The address that was dialled; a service's is not the endpoint's.
+                        mesh.direct.consider(pod, captured.destination);
+                        return Ok(Opened::Tunnel(stream, lease, load));
+                    }
                     Err(failed) => failed,
                 }
             }
