@@ -17,7 +17,7 @@ use crate::limits;
 use crate::observe::{AccessLog, Metrics, Observer};
 use crate::proxy::{Mesh, Tuning, Workers};
 use crate::state::{Certificates, State, StateOptions};
-use crate::sys::release_startup;
+use crate::sys::release_unused;
 
 /// Connections that are cut get this long to be logged.
 const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
@@ -95,6 +95,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         metrics: config.metrics_addr,
         ready: config.ready_addr,
     };
+    tokio::spawn(tidy(enrolment.clone()));
     let admin = Admin {
         mesh: mesh.clone(),
         enrolment,
@@ -106,9 +107,6 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         state.synced().await;
         readiness.complete();
         tracing::info!("ready");
-        if let Err(e) = release_startup() {
-            tracing::debug!("memory of the start is kept: {e}");
-        }
     });
 
     tokio::select! {
@@ -146,6 +144,16 @@ async fn drain_connections(mesh: &Mesh, drain: &Drain, deadline: Duration) {
 /// Processors that this process may use.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Loading programs takes memory and code that nothing needs afterwards.
+async fn tidy(enrolment: Enrolment) {
+    loop {
+        enrolment.settled().await;
+        if let Err(e) = release_unused() {
+            tracing::debug!("unused memory is kept: {e}");
+        }
+    }
 }
 
 /// Every published state is held against the connections that are alive.

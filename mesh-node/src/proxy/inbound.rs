@@ -25,7 +25,7 @@ use crate::tls;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
 /// One authenticated tunnel, shared by its streams.
-struct Peer {
+pub(super) struct Peer {
     pod: Arc<Pod>,
     identity: SpiffeId,
     /// The tunnel's source.
@@ -115,7 +115,7 @@ async fn authenticate(
     }
 }
 
-async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incoming) {
+pub(super) async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incoming) {
     let mesh = &worker.mesh;
     let state = mesh.state();
     let workload = peer.pod.workload(&state);

@@ -128,3 +128,25 @@ impl Mesh {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_outbound<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn of_inbound<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// The task of a connection lives as long as the connection: what it takes, ten thousand idle
+    /// ones take ten thousand times.
+    #[test]
+    fn the_task_of_a_connection_is_small() {
+        let (outbound, inbound) = (of_outbound(outbound::handle), of_inbound(inbound::stream));
+        assert!(outbound <= 1536, "outbound: {outbound} bytes");
+        assert!(inbound <= 1536, "inbound: {inbound} bytes");
+    }
+}

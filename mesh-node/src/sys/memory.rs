@@ -1,15 +1,15 @@
-//! Memory that was needed to start, and is not any more.
+//! Memory that was needed once, and is not any more.
 
 use rustix::mm::{Advice, madvise};
 use std::fs;
 use std::io;
 
-/// Gives back what starting up has left behind: freed heap, and the pages of code that ran once. Code
-/// that runs again comes back from the page cache, page by page.
+/// Gives back freed heap, and the pages of code, most of which ran once. Code that runs again comes back
+/// from the page cache, page by page.
 ///
 /// # Errors
 /// When the kernel does not tell what is mapped.
-pub fn release_startup() -> io::Result<()> {
+pub fn release_unused() -> io::Result<()> {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes the allocator's own locks and moves nothing that is in use.
     unsafe {
@@ -48,7 +48,7 @@ pub fn release_startup() -> io::Result<()> {
 mod tests {
     #[test]
     fn the_program_goes_on() {
-        super::release_startup().unwrap();
+        super::release_unused().unwrap();
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let program = std::env::current_exe().unwrap();
         let code = |line: &&str| line.contains("r-xp") && line.ends_with(program.to_str().unwrap());
