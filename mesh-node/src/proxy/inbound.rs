@@ -1,6 +1,7 @@
 //! Terminates HBONE: authenticates the peer, authorizes each stream, delivers it to the application.
 
 use mesh_common::identity::SpiffeId;
+use mesh_common::snapshot::Snapshot;
 use mesh_common::workload::Workload;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use super::registry::Facts;
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
 use super::workers::Worker;
+use crate::drain::Drain;
 use crate::hbone::{self, Baggage, Incoming};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
@@ -115,15 +117,79 @@ async fn authenticate(
     }
 }
 
+/// A stream whose application is connected.
+struct Admitted {
+    record: Record,
+    permit: Permit,
+    tcp: Socket,
+    stream: hbone::Stream,
+    drain: Drain,
+}
+
+/// Serves one CONNECT stream.
 pub(super) async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incoming) {
+    // Boxed, so that what admitting takes is let go of before the connection is relayed.
+    let Some(mut admitted) = Box::pin(admit_recorded(worker, peer, incoming)).await else {
+        return;
+    };
+    let traffic = admitted.record.opened();
+    let outcome = tokio::select! {
+        result = relay::tunnel(admitted.tcp, admitted.stream, TcpSide::Server, &traffic) => {
+            match result {
+                Ok(()) => Outcome::completed(),
+                Err(e) => Outcome::failed(Flag::Ok, e),
+            }
+        }
+        verdict = admitted.permit.revoked() => {
+            let error = format!("closed by a policy change: {}", verdict.reason);
+            admitted.record.decided(verdict);
+            Outcome::failed(Flag::Denied, error)
+        }
+        () = admitted.drain.expired() => drained(),
+    };
+    admitted.record.end(outcome);
+}
+
+fn drained() -> Outcome {
+    Outcome::failed(Flag::Ok, "closed at the drain deadline")
+}
+
+/// Admits a stream; one that is refused is answered, and that recorded.
+async fn admit_recorded(
+    worker: Rc<Worker>,
+    peer: Rc<Peer>,
+    incoming: Incoming,
+) -> Option<Admitted> {
     let mesh = &worker.mesh;
-    let state = mesh.state();
-    let workload = peer.pod.workload(&state);
-    let mut record = mesh.observer.begin(Parties {
+    let mut record = mesh.observer.begin(parties(&mesh.state(), &peer));
+    let drain = peer.pod.drain.clone();
+    let admitted = tokio::select! {
+        admitted = admit(mesh, &peer, incoming, &mut record) => admitted,
+        () = drain.expired() => Err(drained()),
+    };
+    match admitted {
+        Ok((permit, tcp, stream)) => Some(Admitted {
+            record,
+            permit,
+            tcp,
+            stream,
+            drain,
+        }),
+        Err(outcome) => {
+            record.end(outcome);
+            None
+        }
+    }
+}
+
+/// Who talks to whom, before the peer has said more.
+fn parties(state: &Snapshot, peer: &Peer) -> Parties {
+    let workload = peer.pod.workload(state);
+    Parties {
         reporter: Reporter::Destination,
         source: Party {
             address: peer.source,
-            workload: source_workload(&state, &peer),
+            workload: source_workload(state, peer),
             identity: Some(peer.identity.clone()),
         },
         destination: Party {
@@ -134,39 +200,13 @@ pub(super) async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incomin
         hbone_address: Some(peer.local),
         service: None,
         security: Security::MutualTls,
-    });
-    let drain = peer.pod.drain.clone();
-    let outcome = tokio::select! {
-        outcome = carry(mesh, &peer, incoming, &mut record) => outcome,
-        () = drain.expired() => Outcome::failed(Flag::Ok, "closed at the drain deadline"),
-    };
-    record.end(outcome);
+    }
 }
 
 /// The client's workload, if the address belongs to one that has the proven identity.
-fn source_workload(state: &mesh_common::snapshot::Snapshot, peer: &Peer) -> Option<Arc<Workload>> {
+fn source_workload(state: &Snapshot, peer: &Peer) -> Option<Arc<Workload>> {
     let workload = state.workload_by_ip(peer.source.ip())?;
     (workload.identity() == peer.identity).then(|| workload.clone())
-}
-
-async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record) -> Outcome {
-    // Boxed, so that what admitting takes is let go of before the connection is relayed.
-    let (permit, tcp, stream) = match Box::pin(admit(mesh, peer, incoming, record)).await {
-        Ok(admitted) => admitted,
-        Err(refused) => return refused,
-    };
-    let traffic = record.opened();
-    tokio::select! {
-        result = relay::tunnel(tcp, stream, TcpSide::Server, &traffic) => match result {
-            Ok(()) => Outcome::completed(),
-            Err(e) => Outcome::failed(Flag::Ok, e),
-        },
-        verdict = permit.revoked() => {
-            let error = format!("closed by a policy change: {}", verdict.reason);
-            record.decided(verdict);
-            Outcome::failed(Flag::Denied, error)
-        }
-    }
 }
 
 /// Judges a request, and connects to the application if policy allows it.

@@ -13,6 +13,7 @@ use super::loads::Counted;
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
 use super::workers::Worker;
+use crate::drain::Drain;
 use crate::hbone::{self, Baggage, ConnectRequest, Key, OpenError, TraceParent, Tunnel};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
@@ -62,10 +63,62 @@ impl From<OpenError> for Failed {
 
 /// Serves one connection accepted on a pod's outbound port.
 pub(super) async fn handle(worker: Rc<Worker>, pod: Arc<Pod>, tcp: Socket, client: SocketAddr) {
+    // Boxed, so that what opening takes is let go of before the connection is relayed.
+    let Some(mut opened) = Box::pin(open_captured(worker, pod, tcp, client)).await else {
+        return;
+    };
+    let traffic = opened.record.opened();
+    let (tcp, next, drain) = (opened.tcp, opened.next, opened.drain);
+    let relaying = async {
+        match next {
+            Next::Tunnel(stream, _lease, _load) => {
+                relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await
+            }
+            Next::Clear(server) => Box::pin(relay::tcp(tcp, server, &traffic)).await,
+        }
+    };
+    let outcome = tokio::select! {
+        result = relaying => match result {
+            Ok(()) => Outcome::completed(),
+            Err(e) => Outcome::failed(Flag::Ok, e),
+        },
+        () = drain.expired() => drained(),
+    };
+    opened.record.end(outcome);
+}
+
+/// A connection that can be relayed.
+struct Opened {
+    record: Record,
+    tcp: Socket,
+    next: Next,
+    drain: Drain,
+}
+
+/// What an application's connection is relayed to.
+enum Next {
+    /// A stream, its place on its tunnel, and the load it counts as.
+    Tunnel(hbone::Stream, hbone::Lease, Option<Counted>),
+    /// A connection in the clear.
+    Clear(Socket),
+}
+
+fn drained() -> Outcome {
+    Outcome::failed(Flag::Ok, "closed at the drain deadline")
+}
+
+/// Opens the way for a captured connection; when there is none it is reset, and that recorded.
+async fn open_captured(
+    worker: Rc<Worker>,
+    pod: Arc<Pod>,
+    tcp: Socket,
+    client: SocketAddr,
+) -> Option<Opened> {
     let mesh = &worker.mesh;
     let Some(destination) = original_destination(mesh, &tcp).await else {
         tracing::debug!(%pod, %client, "a connection to the capture port itself was refused");
-        return tcp.reset();
+        tcp.reset();
+        return None;
     };
     let captured = Captured {
         pod,
@@ -82,11 +135,25 @@ pub(super) async fn handle(worker: Rc<Worker>, pod: Arc<Pod>, tcp: Socket, clien
         security: Security::None,
     });
     let drain = captured.pod.drain.clone();
-    let outcome = tokio::select! {
-        outcome = carry(&worker, captured, &mut record) => outcome,
-        () = drain.expired() => Outcome::failed(Flag::Ok, "closed at the drain deadline"),
+    let next = tokio::select! {
+        next = open(&worker, &captured, &mut record) => {
+            next.map_err(|failed| Outcome::failed(failed.flag, failed.error))
+        }
+        () = drain.expired() => Err(drained()),
     };
-    record.end(outcome);
+    match next {
+        Ok(next) => Some(Opened {
+            record,
+            tcp: captured.tcp,
+            next,
+            drain,
+        }),
+        Err(outcome) => {
+            captured.tcp.reset();
+            record.end(outcome);
+            None
+        }
+    }
 }
 
 /// The kernel hands the destination over just before or just after accept() returns.
@@ -105,36 +172,8 @@ async fn original_destination(mesh: &Mesh, tcp: &Socket) -> Option<SocketAddr> {
     None
 }
 
-/// What an application's connection is relayed to.
-enum Opened {
-    /// A stream, its place on its tunnel, and the load it counts as.
-    Tunnel(hbone::Stream, hbone::Lease, Option<Counted>),
-    /// A connection in the clear.
-    Clear(Socket),
-}
-
-async fn carry(worker: &Worker, captured: Captured, record: &mut Record) -> Outcome {
-    // Boxed, so that what opening takes is let go of before the connection is relayed.
-    let opened = Box::pin(open(worker, &captured, record)).await;
-    let tcp = captured.tcp;
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(failed) => {
-            tcp.reset();
-            return Outcome::failed(failed.flag, failed.error);
-        }
-    };
-    let traffic = record.opened();
-    ended(match opened {
-        Opened::Tunnel(stream, _lease, _load) => {
-            relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await
-        }
-        Opened::Clear(server) => relay::tcp(tcp, server, &traffic).await,
-    })
-}
-
 /// Finds the next hop and opens a connection to it; of a service, to another endpoint if one fails.
-async fn open(worker: &Worker, captured: &Captured, record: &mut Record) -> Result<Opened, Failed> {
+async fn open(worker: &Worker, captured: &Captured, record: &mut Record) -> Result<Next, Failed> {
     let mesh = &worker.mesh;
     let pod = &captured.pod;
     let workload = mesh
@@ -165,7 +204,7 @@ async fn open(worker: &Worker, captured: &Captured, record: &mut Record) -> Resu
         let load = route.workload().map(|w| mesh.loads.count(&w.uid));
         let failed = match &route {
             Route::Passthrough { address, .. } => match passthrough(pod, *address).await {
-                Ok(server) => return Ok(Opened::Clear(server)),
+                Ok(server) => return Ok(Next::Clear(server)),
                 Err(e) => Failed {
                     flag: Flag::Connect,
                     error: format!("cannot reach {address}: {e}"),
@@ -178,7 +217,7 @@ async fn open(worker: &Worker, captured: &Captured, record: &mut Record) -> Resu
                     Ok((stream, lease)) => {
                         // The address that was dialled; a service's is not the endpoint's.
                         mesh.direct.consider(pod, captured.destination);
-                        return Ok(Opened::Tunnel(stream, lease, load));
+                        return Ok(Next::Tunnel(stream, lease, load));
                     }
                     Err(failed) => failed,
                 }
@@ -191,13 +230,6 @@ async fn open(worker: &Worker, captured: &Captured, record: &mut Record) -> Resu
         last = Some(failed);
     }
     Err(last.unwrap_or_else(|| Failed::for_good(Flag::Connect, "no attempt was made")))
-}
-
-fn ended(result: Result<(), relay::RelayError>) -> Outcome {
-    match result {
-        Ok(()) => Outcome::completed(),
-        Err(e) => Outcome::failed(Flag::Ok, e),
-    }
 }
 
 fn describe(record: &mut Record, route: &Route, trace: &TraceParent) {
