@@ -20,7 +20,7 @@ use super::slot::{Run, Sink, Slot};
 use super::{CONNECTION_WINDOW, FRAME, HEADER_LIST, STREAM_WINDOW, STREAMS_ACCEPTED};
 use crate::busy_poll;
 use crate::socket::Socket;
-use crate::tls::{Authenticated, Opened, Session, SessionError};
+use crate::tls::{Authenticated, CONTENT, Opened, Session, SessionError};
 
 /// Read from a tunnel at once, bytes.
 const READ: usize = 256 << 10;
@@ -226,7 +226,8 @@ impl Link {
             let mut state = self.state();
             let kept = state.unread.len();
             if bytes.len() < kept + READ {
-                bytes.resize(kept + READ, 0);
+                // Zero pages of the kernel's: what is never read into takes no memory.
+                *bytes = vec![0; kept + READ + CONTENT];
             }
             if let Some(place) = bytes.get_mut(..kept) {
                 place.copy_from_slice(&state.unread);

@@ -213,7 +213,9 @@ impl Copying {
             }
             (self.rest, self.written) = (Vec::new(), 0);
             let read = SCRATCH.with_borrow_mut(|scratch| {
-                scratch.resize(READ, 0);
+                if scratch.is_empty() {
+                    *scratch = vec![0; READ];
+                }
                 let Poll::Ready(read) = from.poll_read(cx, scratch) else {
                     return Ok(Poll::Pending);
                 };
