@@ -133,6 +133,66 @@ fn an_allowed_connection_takes_the_pods_own_link() -> Result<()> {
 }
 
 #[test]
+fn every_way_to_connect_works_without_a_tunnel() -> Result<()> {
+    let _one = serial();
+    let (mesh, client, server) = neighbours(1, "STRICT", DIRECT)?;
+    let agent = mesh.agent(1)?;
+    let plain = [
+        "mark",
+        "device",
+        "after-local",
+        "reconnect",
+        "fast-open",
+        "multipath",
+        "bound",
+    ];
+    for (ip, own) in server.addresses().into_iter().zip(client.addresses()) {
+        let echo = Server::start(&server, ip, 7001, &["echo"])?;
+        go_direct(agent, &client, echo.address)?;
+        let mapped = ip.is_ipv4().then_some("mapped");
+        for way in plain.into_iter().chain(mapped) {
+            let (mark, before) = (agent.access_log().mark(), exempted(agent)?);
+            let (to, own) = (echo.address.to_string(), own.to_string());
+            let say = format!("said-{way}");
+            let role = ["escape", &to, "--way", way, "--own", &own, "--say", &say];
+            let heard = peer::play(&client, &role).with_context(|| way.to_owned())?;
+            assert_eq!(heard, format!("heard {say}"));
+            assert!(exempted(agent)? > before, "{way} took the tunnel");
+            for direction in ["outbound", "inbound"] {
+                let line = log(agent, mark, way, |e| {
+                    e.is_direct() && e.direction == direction && e.bytes_sent > 0
+                })?;
+                let said = say.len() as u64;
+                assert_eq!((line.bytes_sent, line.bytes_recv), (said, said), "{way}");
+            }
+        }
+        wait::until_true("all to have ended", wait::DEADLINE, || {
+            Ok(agent.sample("weft_same_node_connections", &[])? == Some(0))
+        })?;
+    }
+    // One that was bound to an address that is not the pod's is not exempted.
+    let foreign = Ipv4Addr::new(10, 88, 1, 200);
+    let echo = Server::start(&server, server.v4.into(), 7001, &["echo"])?;
+    let device = netns::within(client.place.netns(), || {
+        shell::run(&[
+            "ip",
+            "address",
+            "add",
+            &format!("{foreign}/32"),
+            "dev",
+            "eth0",
+        ])
+    });
+    device??;
+    let before = exempted(agent)?;
+    let (to, own) = (echo.address.to_string(), foreign.to_string());
+    let role = ["escape", &to, "--way", "bound", "--own", &own, "--say", "x"];
+    assert_eq!(peer::play(&client, &role)?, "heard x");
+    assert_eq!(exempted(agent)?, before);
+    Ok(())
+}
+
+#[test]
 fn it_is_off_unless_asked_for() -> Result<()> {
     let _one = serial();
     let (mesh, client, server) = neighbours(1, "STRICT", &[])?;

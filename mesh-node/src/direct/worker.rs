@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_secs(1);
 const BATCH_EVERY: Duration = Duration::from_millis(10);
 /// Events taken at once before other work has its turn.
 const BATCH: usize = 4096;
+/// Why connections are cut when the agent ends.
+const DRAINED: &str = "closed at the drain deadline";
 /// Connections that were cut say their last word within this time.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
 
@@ -116,7 +118,7 @@ impl Worker {
                 None => return false,
                 Some(Control::Restored) => break,
                 Some(other) => {
-                    if self.control(other).is_some() {
+                    if self.is_told_to_stop(other) {
                         return false;
                     }
                 }
@@ -135,13 +137,22 @@ impl Worker {
                 control = self.inbox.control.recv() => match control {
                     None => return false,
                     Some(control) => {
-                        if self.control(control).is_some() {
+                        if self.is_told_to_stop(control) {
                             return false;
                         }
                     }
                 }
             }
         }
+    }
+
+    /// Does what it is told before there was any state; what is open nobody can judge when it ends.
+    fn is_told_to_stop(&mut self, control: Control) -> bool {
+        let stop = self.control(control);
+        if stop.is_some() {
+            self.fast_path.cut_all(DRAINED);
+        }
+        stop.is_some()
     }
 
     async fn serve(&mut self) -> io::Result<()> {
@@ -202,7 +213,7 @@ impl Worker {
         self.take_events();
         self.fast_path.reconcile();
         self.run_out(Instant::now() + deadline).await?;
-        self.fast_path.cut_all("closed at the drain deadline");
+        self.fast_path.cut_all(DRAINED);
         self.run_out(Instant::now() + LAST_WORD_WITHIN).await
     }
 
