@@ -34,8 +34,8 @@ const LAB_PACKAGES: &[&str] = &[
     "util-linux",
 ];
 
-/// What it takes to load the lab and to send a peer's connections to it.
-const BENCH_PACKAGES: &[&str] = &["nftables", "wrk"];
+/// What it takes to load the lab, to send a peer's connections to it, and to count system calls.
+const BENCH_PACKAGES: &[&str] = &["linux-perf", "nftables", "wrk"];
 
 /// Which prerequisites a command needs.
 pub(crate) struct Needs {

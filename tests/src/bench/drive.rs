@@ -1,6 +1,7 @@
 //! Runs one load in a contender's client and reads what it achieved.
 
-use super::world::Arm;
+use super::arm::Arm;
+use super::server;
 use crate::load::{Connections, RoundTrips, Throughput};
 use crate::programs;
 use crate::shell::Output;
@@ -10,6 +11,13 @@ use std::time::Duration;
 
 /// How much longer than its measurement a load may run: it connects first and closes last.
 const SPARE: Duration = Duration::from_secs(30);
+
+/// A request that takes longer has failed, as with `lab-load`.
+const PATIENCE: &str = "10s";
+/// Bytes a second that a slow reader takes, in curl's notation.
+const SLOW: &str = "64k";
+/// curl's exit code when its time is up.
+const TIME_IS_UP: i32 = 28;
 
 /// Streams that send as fast as they can.
 pub(super) fn bulk(arm: &Arm, streams: u32, seconds: u32) -> Result<Throughput> {
@@ -36,8 +44,47 @@ pub(super) fn connections(arm: &Arm, concurrency: u32, seconds: u32) -> Result<C
 pub(super) fn http(arm: &Arm, connections: u32, seconds: u32) -> Result<f64> {
     let (connections, time) = (format!("-c{connections}"), format!("-d{seconds}s"));
     let url = format!("http://{}/", arm.web);
-    let output = run(arm, &["wrk", "-t1", &connections, &time, &url], seconds)?;
+    let argv = [
+        "wrk",
+        "-t1",
+        &connections,
+        &time,
+        "--timeout",
+        PATIENCE,
+        &url,
+    ];
+    let output = run(arm, &argv, seconds)?;
     parse_wrk(&output.stdout)
+}
+
+/// A reader that takes little of a large page: how many bytes it got.
+pub(super) fn slow_reader(arm: &Arm, seconds: u32) -> Result<f64> {
+    let url = format!("http://{}{}", arm.web, server::LARGE);
+    let time = seconds.to_string();
+    let argv = [
+        "curl",
+        "--silent",
+        "--limit-rate",
+        SLOW,
+        "--max-time",
+        &time,
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{size_download}",
+        &url,
+    ];
+    let limit = Duration::from_secs(seconds.into()) + SPARE;
+    let output = arm.client.place.run(&argv, limit)?;
+    ensure!(
+        output.status.code() == Some(TIME_IS_UP),
+        "curl {url}: {}, after {} bytes",
+        output.summary(),
+        output.stdout
+    );
+    let bytes: f64 = output.stdout.trim().parse().context("curl tells no size")?;
+    ensure!(bytes > 0.0, "curl {url} got nothing");
+    Ok(bytes)
 }
 
 fn lab_load<T: DeserializeOwned>(

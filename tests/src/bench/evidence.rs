@@ -1,8 +1,9 @@
 //! That a contender's connections take the way that it stands for.
 
+use super::arm::Arm;
 use super::contender::Via;
 use super::drive;
-use super::world::{Arm, World};
+use super::world::World;
 use crate::{netns, wait};
 use anyhow::{Context as _, Result, ensure};
 use std::fs;

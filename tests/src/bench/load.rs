@@ -1,7 +1,7 @@
 //! The loads: what each does, and the figures that one run of it gives.
 
+use super::arm::Arm;
 use super::disturbance::Disturbance;
-use super::world::Arm;
 use super::{cpu, drive};
 use anyhow::{Result, ensure};
 use std::fmt;
@@ -61,7 +61,7 @@ pub(super) struct Figure {
     /// What was measured: the load's name and what of it.
     pub(super) metric: String,
     /// Its unit.
-    pub(super) unit: &'static str,
+    pub(super) unit: String,
     /// Its value.
     pub(super) value: f64,
 }
@@ -143,10 +143,10 @@ struct Figures {
 }
 
 impl Figures {
-    fn push(&mut self, what: &str, unit: &'static str, value: f64) {
+    fn push(&mut self, what: &str, unit: &str, value: f64) {
         self.list.push(Figure {
             metric: format!("{}{what}", self.load),
-            unit,
+            unit: unit.to_owned(),
             value,
         });
     }

@@ -5,6 +5,7 @@
 //! right after the other, and each round begins with another contender, so that whatever disturbs the
 //! machine disturbs all of them.
 
+mod arm;
 mod capability;
 mod contender;
 mod cpu;
@@ -19,11 +20,15 @@ mod peer;
 mod plot;
 pub mod report;
 mod rounds;
-mod web;
+mod scaling;
+mod server;
+mod soak;
 mod world;
 
 pub use peer::PeerPath;
 pub use plot::plot;
+pub use scaling::scaling;
+pub use soak::{Soaked, soak};
 
 use anyhow::{Result, ensure};
 use contender::Contender;

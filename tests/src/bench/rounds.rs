@@ -82,7 +82,7 @@ fn added<'a>(taken: &[(&'a Contender, Vec<Figure>)]) -> Vec<(&'a Contender, Vec<
             let base = direct.iter().find(|base| base.metric == figure.metric)?;
             Some(Figure {
                 metric: format!("{}-added", figure.metric),
-                unit: figure.unit,
+                unit: figure.unit.clone(),
                 value: figure.value - base.value,
             })
         });
@@ -98,7 +98,7 @@ mod tests {
     fn figure(metric: &str, value: f64) -> Figure {
         Figure {
             metric: metric.to_owned(),
-            unit: "µs",
+            unit: "µs".to_owned(),
             value,
         }
     }

@@ -4,9 +4,10 @@
 //! Every contender has a client on one node, a server on that node and a server on the next; where only
 //! one of the two is measured, the other is there all the same.
 
+use super::arm::{self, Arm, Proxy};
 use super::contender::{Contender, Via};
 use super::peer::{Member, Peer, PeerPath, Pods};
-use super::{crowd, web};
+use super::{crowd, server};
 use crate::agent::Agent;
 use crate::config::Config;
 use crate::controller::Controller;
@@ -14,61 +15,15 @@ use crate::mesh::{Mesh, PodSpec};
 use crate::process::Process;
 use crate::tokens::Issuer;
 use crate::topology::{Lab, Node, Pod};
-use crate::{netns, programs, wait};
+use crate::wait;
 use anyhow::{Context as _, Result};
-use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The port of the load generator's server.
-const LOAD_PORT: u16 = 7000;
 /// The controller's gauge of the workloads and services that it serves.
 const SERVED: &str = "weft_controller_resources{type=\"address\"}";
 /// How long the controller may take to read a large configuration.
 const CROWD_WITHIN: Duration = Duration::from_secs(120);
-/// Ports enough for many short connections; those that were closed are taken again soon.
-const SETTINGS: &[(&str, &str)] = &[
-    ("ipv4/ip_local_port_range", "16384 65535"),
-    ("ipv4/tcp_tw_reuse", "1"),
-];
-
-/// Where the load of one contender runs.
-pub(super) struct Arm {
-    /// Whose it is.
-    pub(super) contender: Contender,
-    /// The pod that sends.
-    pub(super) client: Pod,
-    /// The pod that answers.
-    pub(super) server: Pod,
-    /// The load generator's server.
-    pub(super) load: SocketAddr,
-    /// The web server.
-    pub(super) web: SocketAddr,
-    /// The proxies between them, each once.
-    pub(super) proxies: Vec<Proxy>,
-}
-
-impl Arm {
-    /// The cgroups of the proxies.
-    pub(super) fn cgroups(&self) -> Vec<PathBuf> {
-        self.proxies
-            .iter()
-            .map(|proxy| proxy.cgroup.clone())
-            .collect()
-    }
-}
-
-/// A proxy's process.
-#[derive(Clone, Debug)]
-pub(super) struct Proxy {
-    /// Its process id.
-    pub(super) pid: u32,
-    /// The cgroup in which it alone runs.
-    pub(super) cgroup: PathBuf,
-    /// The number of its node.
-    pub(super) node: u8,
-}
 
 /// What is in the world besides the contenders' clients and servers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,11 +75,11 @@ impl World {
             if furnishing.crowd > 0 {
                 describe_crowd(&mut mesh, furnishing.crowd)?;
             }
-            parts.add(&Via::Weft, &trio, &agents(&mesh, &[1, 2])?)?;
+            parts.add(&Via::Weft, &trio, &arm::agents(&mesh, &[1, 2])?)?;
         }
         if uses(&Via::WeftDirect) {
             let trio = trio(&mut mesh, "fast", [5, 5], Mesh::add_enrolled)?;
-            parts.add(&Via::WeftDirect, &trio, &agents(&mesh, &[5])?)?;
+            parts.add(&Via::WeftDirect, &trio, &arm::agents(&mesh, &[5])?)?;
         }
         let mut peers = Vec::new();
         if let Some(path) = peer.filter(|peer| uses(&Via::Peer(peer.name.clone()))) {
@@ -145,7 +100,7 @@ impl World {
                 let started = Peer::start(&path.path, &mesh, node, &pods);
                 peers.push(started.with_context(|| format!("{} on node {number}", path.name))?);
             }
-            let proxies: Vec<Proxy> = peers.iter().map(proxy).collect();
+            let proxies: Vec<Proxy> = peers.iter().map(Proxy::of_peer).collect();
             parts.add(&Via::Peer(path.name.clone()), &trio, &proxies)?;
             parts.waiting.extend(waiting);
         }
@@ -162,36 +117,18 @@ impl World {
 
     /// Weft's agent on this node.
     pub(super) fn agent(&self, node: u8) -> Result<&Agent> {
-        let mut agents = self.mesh.agents.iter();
-        let found = agents.find(|agent| agent.node().number == node);
-        found.with_context(|| format!("no agent runs on node {node}"))
+        self.mesh.agent(node)
+    }
+
+    /// Where the agents write a line for each connection.
+    pub(super) fn access_logs(&self) -> impl Iterator<Item = PathBuf> {
+        let agents = self.mesh.agents.iter();
+        agents.map(|agent| agent.access_log().path().to_owned())
     }
 
     /// The node of this number.
     pub(super) fn node(&self, number: u8) -> Result<&Node> {
         self.mesh.lab.node(number)
-    }
-}
-
-/// The agents of these nodes, as the proxies of an arm.
-fn agents(mesh: &Mesh, nodes: &[u8]) -> Result<Vec<Proxy>> {
-    let agents = mesh.agents.iter();
-    let chosen = agents.filter(|agent| nodes.contains(&agent.node().number));
-    let proxy = |agent: &Agent| {
-        Ok(Proxy {
-            pid: agent.pid().context("an agent does not run")?,
-            cgroup: agent.node().agent.cgroup().to_owned(),
-            node: agent.node().number,
-        })
-    };
-    chosen.map(proxy).collect()
-}
-
-fn proxy(peer: &Peer) -> Proxy {
-    Proxy {
-        pid: peer.pid(),
-        cgroup: peer.cgroup().to_owned(),
-        node: peer.node().number,
     }
 }
 
@@ -206,20 +143,13 @@ impl Parts {
     /// Starts the servers of a trio and adds its two arms.
     fn add(&mut self, via: &Via, trio: &Trio, proxies: &[Proxy]) -> Result<()> {
         for (same_node, server) in [(false, &trio.far), (true, &trio.near)] {
-            self.servers.push(serve(server)?);
-            self.servers.push(web::start(server)?);
-            let serves = |proxy: &&Proxy| [trio.client.node, server.node].contains(&proxy.node);
-            self.arms.push(Arm {
-                contender: Contender {
-                    via: via.clone(),
-                    same_node,
-                },
-                client: trio.client.clone(),
-                server: server.clone(),
-                load: SocketAddr::new(server.v4.into(), LOAD_PORT),
-                web: SocketAddr::new(server.v4.into(), web::PORT),
-                proxies: proxies.iter().filter(serves).cloned().collect(),
-            });
+            self.servers.extend(server::start(server)?);
+            let contender = Contender {
+                via: via.clone(),
+                same_node,
+            };
+            let arm = Arm::new(contender, &trio.client, server, proxies);
+            self.arms.push(arm);
         }
         Ok(())
     }
@@ -317,13 +247,7 @@ fn trio(
 ) -> Result<Trio> {
     let mut pod = |node, name| -> Result<Pod> {
         let pod = add(mesh, &PodSpec::named(node, namespace, name))?;
-        netns::within(pod.place.netns(), || -> Result<()> {
-            for (key, value) in SETTINGS {
-                fs::write(format!("/proc/sys/net/{key}"), value)
-                    .with_context(|| format!("cannot set {key}"))?;
-            }
-            Ok(())
-        })??;
+        server::allow_many_connections(&pod)?;
         Ok(pod)
     };
     Ok(Trio {
@@ -331,17 +255,4 @@ fn trio(
         far: pod(there, "far")?,
         near: pod(here, "near")?,
     })
-}
-
-/// Starts the load generator's server in the pod.
-fn serve(pod: &Pod) -> Result<Process> {
-    let program = programs::binary("lab-load")?;
-    let listen = format!("0.0.0.0:{LOAD_PORT}");
-    let argv = [&*program.to_string_lossy(), "serve", "--listen", &listen];
-    let mut process = pod.place.start(&argv, &pod.dir.join("lab-load.log"))?;
-    let netns = pod.place.netns().to_owned();
-    process.ready("lab-load to listen", wait::DEADLINE, |_| {
-        Ok(netns::listening(&netns)?.contains(&LOAD_PORT))
-    })?;
-    Ok(process)
 }

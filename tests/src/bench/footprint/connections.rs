@@ -1,8 +1,8 @@
 //! Memory for idle connections: opened through the proxies, answered once, then silent.
 
 use super::memory;
+use crate::bench::arm::Arm;
 use crate::bench::evidence;
-use crate::bench::world::Arm;
 use crate::programs;
 use anyhow::{Result, ensure};
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! How long it takes to take pods in: asked for one after the other, as a CNI plugin does, until each is
 //! answered for.
 
+use crate::bench::arm::Arm;
 use crate::bench::contender::Via;
-use crate::bench::world::{Arm, World};
+use crate::bench::world::World;
 use crate::caller;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};

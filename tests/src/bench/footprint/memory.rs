@@ -1,6 +1,6 @@
 //! Memory of the proxies, and what the machine has left.
 
-use crate::bench::world::Arm;
+use crate::bench::arm::Arm;
 use crate::wait;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -12,7 +12,7 @@ use super::load::Figure;
 use super::peer::PeerPath;
 use super::report::Samples;
 use super::rounds::tell;
-use super::world::{Arm, Furnishing, World};
+use super::world::{Furnishing, World};
 use anyhow::{Context as _, Result, bail};
 use std::fmt;
 
@@ -71,7 +71,7 @@ pub(super) fn run(
                     value,
                 } in figures
                 {
-                    samples.add(&metric, unit, &contender.to_string(), round, value)?;
+                    samples.add(&metric, &unit, &contender.to_string(), round, value)?;
                 }
             }
         }
@@ -93,9 +93,9 @@ impl Footprint {
         let [arm] = &world.arms[..] else {
             bail!("{} arms", world.arms.len());
         };
-        let figure = |metric, unit, value| Figure {
+        let figure = |metric, unit: &str, value| Figure {
             metric,
-            unit,
+            unit: unit.to_owned(),
             value,
         };
         Ok(match *self {
@@ -106,8 +106,9 @@ impl Footprint {
             Self::Connections(count) => {
                 let each = connections::measure(arm, count)?;
                 let mut figures = vec![figure(self.to_string(), "B/connection", mean(&each))];
-                for (end, value) in ends(arm).into_iter().zip(each) {
-                    figures.push(figure(format!("{self}-{end}"), "B/connection", value));
+                for (proxy, value) in arm.proxies.iter().zip(each) {
+                    let metric = format!("{self}-{}", arm.side(proxy));
+                    figures.push(figure(metric, "B/connection", value));
                 }
                 figures
             }
@@ -121,18 +122,6 @@ impl Footprint {
             }
         })
     }
-}
-
-/// What each proxy of the arm serves.
-fn ends(arm: &Arm) -> Vec<&'static str> {
-    let end = |node| {
-        if node == arm.client.node {
-            "client-side"
-        } else {
-            "server-side"
-        }
-    };
-    arm.proxies.iter().map(|proxy| end(proxy.node)).collect()
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -1,8 +1,9 @@
 //! Memory for configuration: many workloads that run elsewhere.
 
 use super::{dump, memory};
+use crate::bench::arm::Arm;
 use crate::bench::crowd;
-use crate::bench::world::{Arm, World};
+use crate::bench::world::World;
 use anyhow::{Result, ensure};
 
 /// The memory of each of the arm's proxies, bytes; all of them know all `count` workloads.
