@@ -220,7 +220,7 @@ impl Ord for SpiffeId {
 
 impl Serialize for SpiffeId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.uri)
+        serializer.serialize_str(&self.0.uri)
     }
 }
 
