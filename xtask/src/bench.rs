@@ -67,13 +67,12 @@ fn dataplane(args: &Dataplane) -> Result<()> {
         );
     }
     setup::run(&setup::Needs::bench())?;
-    build::binaries()?;
     build::bench()?;
-    let bin_dir = build::bin_dir();
+    let bin_dir = build::dist_dir();
     let mut bench = command(&bin_dir.join("weft-bench").to_string_lossy(), &[]);
     bench.env("WEFT_BIN_DIR", &bin_dir);
     bench.args(args.words(&std::env::current_dir()?)?);
-    become_command(bench, "is the release binary built?")
+    become_command(bench, "is it built?")
 }
 
 impl Dataplane {

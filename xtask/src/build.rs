@@ -59,14 +59,28 @@ pub(crate) fn demo() -> Result<()> {
     })
 }
 
-/// Builds the benchmark and its load generator.
+/// Where the programs are as they ship.
+pub(crate) fn dist_dir() -> PathBuf {
+    target_dir().join("dist")
+}
+
+/// Builds what is measured as it ships (the profile `dist`), with the benchmark and its load generator.
 pub(crate) fn bench() -> Result<()> {
-    step("build the benchmark", || {
+    step("build the programs as they ship, and the benchmark", || {
         let args = [
             "build",
-            "--release",
+            "--profile",
+            "dist",
+            "-p",
+            "mesh-node",
+            "-p",
+            "mesh-ctl",
             "-p",
             "mesh-tests",
+            "--bin",
+            "mesh-node",
+            "--bin",
+            "mesh-controller",
             "--bin",
             "weft-bench",
             "--bin",

@@ -18,7 +18,6 @@ use thiserror::Error;
 use super::outgoing::Outgoing;
 use super::slot::{Run, Sink, Slot};
 use super::{CONNECTION_WINDOW, FRAME, HEADER_LIST, STREAM_WINDOW, STREAMS_ACCEPTED};
-use crate::busy_poll;
 use crate::socket::Socket;
 use crate::tls::{Authenticated, CONTENT, Opened, Session, SessionError};
 
@@ -428,7 +427,6 @@ impl State {
         if bytes == 0 {
             return;
         }
-        busy_poll::note(bytes);
         let used = match self.streams.get_mut(&id) {
             Some(slot) => slot.deliver(run),
             None => bytes,

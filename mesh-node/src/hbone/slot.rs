@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::busy_poll;
 use crate::socket::Socket;
 
 /// Pieces that are written at once.
@@ -36,6 +37,8 @@ pub(super) struct Slot {
     /// The application's socket failed.
     broken: Option<io::Error>,
     waits_for_window: bool,
+    /// The application has taken something before.
+    used: bool,
     waker: Option<Waker>,
 }
 
@@ -122,6 +125,11 @@ impl Slot {
                 Ok(n) => {
                     written = n;
                     (sink.count)(n);
+                    if self.used {
+                        // Not for the first message: many connections carry only that one.
+                        busy_poll::note(n);
+                    }
+                    self.used = true;
                 }
                 Err(e) if is_temporary(&e) => {}
                 Err(e) => {

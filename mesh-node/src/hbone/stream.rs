@@ -32,20 +32,27 @@ pub enum StreamError {
 
 /// How many records to read into at once: grows while reads fill them, shrinks when they do not.
 #[derive(Debug)]
-pub struct ReadSize(usize);
+pub struct ReadSize {
+    records: usize,
+    /// Something was read before.
+    used: bool,
+}
 
 impl Default for ReadSize {
     fn default() -> Self {
-        Self(1)
+        Self {
+            records: 1,
+            used: false,
+        }
     }
 }
 
 impl ReadSize {
     fn adapt(&mut self, read: usize, offered: usize) {
         if read == offered {
-            self.0 = (self.0 * 2).min(MOST_RECORDS);
+            self.records = (self.records * 2).min(MOST_RECORDS);
         } else if read < offered / 4 {
-            self.0 = (self.0 / 2).max(1);
+            self.records = (self.records / 2).max(1);
         }
     }
 }
@@ -203,7 +210,7 @@ impl Stream {
         let state = &mut *state;
         let mut places = state
             .out
-            .places(capacity, size.0, &mut state.session)
+            .places(capacity, size.records, &mut state.session)
             .map_err(TunnelError::from)?;
         let offered = places.bytes;
         let read = match socket.poll_read_vectored(cx, places.slots(), offered) {
@@ -230,7 +237,11 @@ impl Stream {
             out.commit(read, session, |length| http2.data(self.id, length, false))
                 .map_err(TunnelError::from)?;
         }
-        busy_poll::note(read);
+        if size.used {
+            // Not for the first message: many connections carry only that one.
+            busy_poll::note(read);
+        }
+        size.used = true;
         if read >= WORTH_WRITING || !state.out.has_room() {
             self.link.flush(state)?;
         } else {
