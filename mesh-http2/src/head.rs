@@ -89,12 +89,13 @@ impl Head {
         }
     }
 
-    /// Whether this is a well-formed response: section 8.3.2.
+    /// Whether this is a well-formed response: sections 8.3.2 and 8.6.
     pub(crate) fn check_response(&self) -> Result<(), Malformed> {
         self.check_fields(&[":status"])?;
         match self.status() {
-            Some(_) => Ok(()),
-            None => Err("a response without a valid :status"),
+            Some(101) => Err("101, which HTTP/2 does not have"),
+            Some(100..) => Ok(()),
+            _ => Err("a response without a valid :status"),
         }
     }
 
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn responses() {
         assert_eq!(head(&[(":status", "200")]).status(), Some(200));
-        for bad in ["", "20", "2000", "2x0", "-20"] {
+        for bad in ["", "20", "2000", "2x0", "-20", "099", "101"] {
             assert!(head(&[(":status", bad)]).check_response().is_err(), "{bad}");
         }
         assert!(head(&[]).check_response().is_err());

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::direct::SameNode;
 use crate::socket::CongestionControl;
 
 /// Settings of `mesh-node run`.
@@ -54,6 +55,10 @@ pub struct Config {
     /// Most connections that can be in the middle of being set up; sizes the kernel's tables.
     #[arg(long, default_value_t = 65536)]
     pub max_flows: u32,
+    /// How pods of this node reach each other: `tunnel`, or `direct`, which is faster and not encrypted. Read
+    /// docs/operating.md before you choose.
+    #[arg(long, env = "SAME_NODE", value_enum, default_value_t)]
+    pub same_node: SameNode,
     /// Where /config_dump is served.
     #[arg(long, default_value = "127.0.0.1:15000")]
     pub admin_addr: SocketAddr,

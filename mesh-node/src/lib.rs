@@ -3,7 +3,8 @@
 //!
 //! Data flows one way: capture ([`bpf`], [`proxy`]) -> identify -> authorize -> tunnel ([`hbone`],
 //! [`tls`]). [`state`] reaches the stages as watch receivers; [`observe`] takes records and never
-//! calls back. [`enroll`] adds and removes pods; [`agent`] puts the parts together.
+//! calls back. [`direct`] lets pods of this node do without tunnels, where that is wanted. [`enroll`] adds and
+//! removes pods; [`agent`] puts the parts together.
 
 pub mod admin;
 pub mod agent;
@@ -11,6 +12,7 @@ pub mod bpf;
 mod busy_poll;
 pub mod cli;
 pub mod config;
+pub mod direct;
 pub mod drain;
 pub mod enroll;
 pub mod hbone;

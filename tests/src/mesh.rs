@@ -57,6 +57,15 @@ pub struct Mesh {
 impl Mesh {
     /// Starts a controller and one agent a node.
     pub fn start(nodes: u8, sabotage: Option<Sabotage>) -> Result<Self> {
+        Self::with_options(nodes, sabotage, &[])
+    }
+
+    /// Starts a controller and one agent a node, the agents with `further` options.
+    pub fn with_options(
+        nodes: u8,
+        sabotage: Option<Sabotage>,
+        further: &[(&str, &str)],
+    ) -> Result<Self> {
         let lab = Lab::new(nodes)?;
         let config = Config::new(lab.dir())?;
         config.namespace("weft-system", false)?;
@@ -68,7 +77,7 @@ impl Mesh {
         let controller = Controller::start(&lab, &config, &issuer)?;
         let agents = lab.nodes().iter();
         let agents = agents
-            .map(|node| Agent::start(&lab, node, &controller, &issuer, sabotage))
+            .map(|node| Agent::start(&lab, node, &controller, &issuer, sabotage, further))
             .collect::<Result<_>>()?;
         Ok(Self {
             agents,

@@ -59,6 +59,23 @@ pub(crate) fn demo() -> Result<()> {
     })
 }
 
+/// Builds the benchmark and its load generator.
+pub(crate) fn bench() -> Result<()> {
+    step("build the benchmark", || {
+        let args = [
+            "build",
+            "--release",
+            "-p",
+            "mesh-tests",
+            "--bin",
+            "weft-bench",
+            "--bin",
+            "lab-load",
+        ];
+        run_command(cargo(&args), "fix the errors above")
+    })
+}
+
 /// Builds the agent that can be told to misbehave, beside the one that ships and under another name.
 pub(crate) fn sabotage() -> Result<()> {
     step(

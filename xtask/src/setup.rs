@@ -34,9 +34,13 @@ const LAB_PACKAGES: &[&str] = &[
     "util-linux",
 ];
 
+/// What it takes to load the lab and to send a peer's connections to it.
+const BENCH_PACKAGES: &[&str] = &["nftables", "wrk"];
+
 /// Which prerequisites a command needs.
 pub(crate) struct Needs {
     lab: bool,
+    bench: bool,
     lints: bool,
 }
 
@@ -45,6 +49,7 @@ impl Needs {
     pub(crate) const fn everything() -> Self {
         Self {
             lab: true,
+            bench: true,
             lints: true,
         }
     }
@@ -53,7 +58,16 @@ impl Needs {
     pub(crate) const fn lab() -> Self {
         Self {
             lab: true,
+            bench: false,
             lints: false,
+        }
+    }
+
+    /// To build the programs, run them in the lab and measure them.
+    pub(crate) const fn bench() -> Self {
+        Self {
+            bench: true,
+            ..Self::lab()
         }
     }
 
@@ -61,6 +75,7 @@ impl Needs {
     pub(crate) const fn build() -> Self {
         Self {
             lab: false,
+            bench: false,
             lints: false,
         }
     }
@@ -69,6 +84,7 @@ impl Needs {
     pub(crate) const fn lints() -> Self {
         Self {
             lab: false,
+            bench: false,
             lints: true,
         }
     }
@@ -103,6 +119,9 @@ fn packages(needs: &Needs) -> Result<()> {
     }
     if needs.lab {
         wanted.extend(LAB_PACKAGES);
+    }
+    if needs.bench {
+        wanted.extend(BENCH_PACKAGES);
     }
     if wanted.is_empty() {
         return Ok(());

@@ -20,22 +20,22 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A stream whose request this end has sent.
-    pub(super) fn opened_here(send: u32, receive: u32) -> Self {
+    pub(super) fn opened_here(send: u32, receive_window: ReceiveWindow) -> Self {
         Self {
             here: Half::Open,
             there: Half::Idle,
             send_window: SendWindow::new(send),
-            receive_window: ReceiveWindow::new(receive),
+            receive_window,
         }
     }
 
     /// A stream whose request the peer has sent.
-    pub(super) fn opened_there(send: u32, receive: u32) -> Self {
+    pub(super) fn opened_there(send: u32, receive_window: ReceiveWindow) -> Self {
         Self {
             here: Half::Idle,
             there: Half::Open,
             send_window: SendWindow::new(send),
-            receive_window: ReceiveWindow::new(receive),
+            receive_window,
         }
     }
 

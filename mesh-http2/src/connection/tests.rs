@@ -1,7 +1,8 @@
 //! Both roles against each other, through buffers.
 
 use super::*;
-use crate::frame::DEFAULT_MAX_FRAME_SIZE;
+use crate::Head;
+use crate::frame::{FrameHeader, HEADER_LEN, kind};
 
 const CONFIG: Config = Config {
     stream_window: 100_000,
@@ -274,9 +275,20 @@ fn streams_that_the_goaway_leaves_out_are_reset() {
 fn a_peer_that_reads_no_answers_is_dropped() {
     let mut server = Connection::server(CONFIG);
     let mut bytes = std::mem::take(Connection::client(CONFIG).control());
-    for _ in 0..CONTROL_LIMIT / 17 {
+    for _ in 0..limits::CONTROL / 17 {
         frame::ping(&mut bytes, [0; 8], false);
     }
     let failed = Told::Failed(ErrorCode::ENHANCE_YOUR_CALM);
     assert_eq!(told(&mut server, &bytes).last(), Some(&failed));
+}
+
+#[test]
+fn the_last_identifier_is_used_and_none_after_it() {
+    let mut pair = Pair::new();
+    pair.client.next = MAX_STREAM_ID;
+    assert_eq!(pair.open(), MAX_STREAM_ID);
+    assert!(!pair.client.can_open());
+    assert_eq!(pair.client.request(CONNECT), None);
+    let up = data(&mut pair.client, MAX_STREAM_ID, 10, false);
+    assert_eq!(content(&told(&mut pair.server, &up)), 10);
 }

@@ -4,6 +4,10 @@ use super::table::{DynamicTable, Entry};
 use super::{FIELD_OVERHEAD, huffman, integer};
 use thiserror::Error;
 
+/// How far beyond its limit a list is still decoded, in bytes. A block can refer to one large entry
+/// with each of its bytes: what it costs must not be a multiple of what it takes to send.
+const EXCESS: usize = 64 << 10;
+
 /// A header block was not decoded.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum HpackError {
@@ -11,6 +15,13 @@ pub enum HpackError {
     /// response is lost.
     #[error("the header list is larger than {limit} bytes")]
     TooLarge {
+        /// The limit in bytes, with 32 for each field.
+        limit: usize,
+    },
+    /// The list is so much larger than the limit that the block was not read to its end: the connection
+    /// must end, for the tables of the two ends no longer agree.
+    #[error("the header list is far larger than {limit} bytes")]
+    Excessive {
         /// The limit in bytes, with 32 for each field.
         limit: usize,
     },
@@ -77,11 +88,10 @@ impl Decoder {
     /// Decodes one whole block and gives each name and value to `f`.
     ///
     /// `limit` is the largest list, in bytes, with 32 for each field (RFC 9113 section 6.5.2). The field
-    /// that exceeds it and those after it are decoded, but not given to `f`.
+    /// that exceeds it and those after it are not given to `f`, but decoded up to 64 KiB beyond the limit.
     ///
     /// # Errors
-    /// See [`HpackError`]: all but `TooLarge` mean that the connection must end, for the tables of the two
-    /// ends no longer agree.
+    /// See [`HpackError`]: all but `TooLarge` mean that the connection must end.
     pub fn decode(
         &mut self,
         block: &[u8],
@@ -106,6 +116,8 @@ impl Decoder {
             size = size.saturating_add(name.len() + value.len() + FIELD_OVERHEAD);
             if size <= limit {
                 f(name, value);
+            } else if size - limit > EXCESS {
+                return Err(HpackError::Excessive { limit });
             }
             if field == Field::Incremental {
                 // A copy first: the name may be that of an entry which the insertion evicts.

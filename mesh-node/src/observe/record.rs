@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -47,6 +47,8 @@ impl Reporter {
 pub enum Security {
     /// An HBONE tunnel whose both ends proved their identities.
     MutualTls,
+    /// In the clear, between two pods of this node whose identities the node itself knows.
+    Direct,
     /// In the clear.
     None,
 }
@@ -55,6 +57,7 @@ impl Security {
     pub(super) fn metric_label(self) -> &'static str {
         match self {
             Self::MutualTls => "mutual_tls",
+            Self::Direct => "none",
             Self::None => "unknown",
         }
     }
@@ -62,6 +65,7 @@ impl Security {
     fn log_label(self) -> &'static str {
         match self {
             Self::MutualTls => "mutual_tls",
+            Self::Direct => "direct",
             Self::None => "none",
         }
     }
@@ -200,6 +204,7 @@ pub struct Record {
     observer: Observer,
     parties: Parties,
     started: Instant,
+    lasted: Option<Duration>,
     traffic: Option<Arc<Traffic>>,
     verdict: Option<Verdict>,
     trace: Option<TraceParent>,
@@ -212,6 +217,7 @@ impl Record {
             observer,
             parties,
             started: Instant::now(),
+            lasted: None,
             traffic: None,
             verdict: None,
             trace: None,
@@ -232,6 +238,11 @@ impl Record {
     /// Notes what policy said; the last verdict is the one reported.
     pub fn decided(&mut self, verdict: Verdict) {
         self.verdict = Some(verdict);
+    }
+
+    /// Says how long the connection lasted, where that is known better than by the record's own life.
+    pub fn lasted(&mut self, duration: Duration) {
+        self.lasted = Some(duration);
     }
 
     /// The connection is established: counts it as opened and returns its byte counters.
@@ -281,6 +292,7 @@ impl Drop for Record {
             Reporter::Destination => (count(|t| &t.sent), count(|t| &t.received)),
         };
         let (source, destination) = (&self.parties.source, &self.parties.destination);
+        let lasted = self.lasted.unwrap_or_else(|| self.started.elapsed());
         let line = Line {
             timestamp: OffsetDateTime::from(SystemTime::now())
                 .format(&Rfc3339)
@@ -298,7 +310,7 @@ impl Drop for Record {
             dst_identity: destination.identity.as_ref(),
             bytes_sent,
             bytes_recv,
-            duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
             connection_security_policy: self.parties.security.log_label(),
             verdict: self
                 .verdict
