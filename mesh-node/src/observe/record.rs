@@ -189,6 +189,13 @@ impl Traffic {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
         self.sent_metric.inc_by(bytes);
     }
+
+    /// Bytes from the client and to it.
+    #[cfg(test)]
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (count(&self.received), count(&self.sent))
+    }
 }
 
 /// One connection's record. Ending it (or dropping it) writes the access-log line.

@@ -17,6 +17,9 @@ use crate::hbone::{ReadSize, Stream, StreamError};
 use crate::observe::Traffic;
 use crate::socket::Socket;
 
+#[cfg(test)]
+mod tests;
+
 /// Read at once from a connection that is relayed in the clear, bytes.
 const READ: usize = 256 << 10;
 /// Reads of one connection before others get their turn.

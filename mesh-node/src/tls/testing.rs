@@ -6,8 +6,10 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::PrivateKeyDer;
+use socket2::{Domain, Socket as RawSocket, Type};
 use std::future::Future;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 use tokio::task::LocalSet;
@@ -106,16 +108,26 @@ pub(crate) fn on_worker<F: Future>(test: F) -> F::Output {
         .expect("the test hangs")
 }
 
-/// Both ends of a connection over loopback.
+/// Both ends of a connection over loopback, in segments as on a real network: with those of loopback, small
+/// buffers make the kernel wait for its timers.
 pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let socket = || {
+        let socket = RawSocket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_tcp_mss(1400).unwrap();
+        socket
+    };
+    let (listener, near) = (socket(), socket());
+    listener
+        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+        .unwrap();
+    listener.listen(1).unwrap();
+    near.connect(&listener.local_addr().unwrap()).unwrap();
     let (far, _) = listener.accept().unwrap();
-    for stream in [&near, &far] {
-        stream.set_nodelay(true).unwrap();
-        stream.set_nonblocking(true).unwrap();
+    for socket in [&near, &far] {
+        socket.set_tcp_nodelay(true).unwrap();
+        socket.set_nonblocking(true).unwrap();
     }
-    (near, far)
+    (near.into(), far.into())
 }
 
 /// Both ends as the data plane has them.
