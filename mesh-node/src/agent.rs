@@ -73,7 +73,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         congestion: config.tunnel_congestion_control,
         busy_poll: config.busy_poll,
     };
-    let workers = Workers::start(workers, &mesh, tuning).context("cannot start the data plane")?;
+    let workers = Workers::start(workers, &mesh, &tuning).context("cannot start the data plane")?;
     let drain = Drain::new();
     let enrolment = Enrolment::new(
         mesh.clone(),

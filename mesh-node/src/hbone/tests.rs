@@ -58,9 +58,7 @@ async fn carry(stream: Stream, application: Socket) -> Result<(), StreamError> {
         }
         match sent_all && received_all {
             true => Poll::Ready(Ok(())),
-            false => stream
-                .check()
-                .map_or_else(|e| Poll::Ready(Err(e)), |()| Poll::Pending),
+            false => Poll::Pending,
         }
     })
     .await

@@ -52,7 +52,7 @@ impl Workers {
     ///
     /// # Errors
     /// When a thread or its runtime cannot be had.
-    pub fn start(count: usize, mesh: &Mesh, tuning: Tuning) -> io::Result<Self> {
+    pub fn start(count: usize, mesh: &Mesh, tuning: &Tuning) -> io::Result<Self> {
         let jobs = (0..count.max(1)).map(|number| start(number, mesh.clone(), tuning.clone()));
         Ok(Self {
             tuning: tuning.clone(),

@@ -58,8 +58,6 @@ impl End {
     }
 }
 
-const SMALL: usize = 32 << 10;
-
 fn shrink(socket: &TcpStream) {
     SockRef::from(socket)
         .set_recv_buffer_size(16 << 10)
@@ -157,7 +155,9 @@ impl Mesh {
         let (stream, lease) = opened.unwrap();
         Connection {
             client: End::new(stream, TcpSide::Client),
-            server: self.accepted.borrow_mut().recv().await.unwrap(),
+            server: poll_fn(|cx| self.accepted.borrow_mut().poll_recv(cx))
+                .await
+                .unwrap(),
             _lease: lease,
         }
     }
