@@ -250,7 +250,10 @@ impl Link {
         if state.ended.is_some() {
             return;
         }
-        state.http2.close(ErrorCode::NO_ERROR);
+        // A peer that is not there, or broke its rules, has nothing to learn from a peaceful GOAWAY.
+        if why.is_none() {
+            state.http2.close(ErrorCode::NO_ERROR);
+        }
         let _ = state.flush(&self.0.socket);
         if state.out.is_empty()
             && let Ok(record) = state.session.close_notify()
