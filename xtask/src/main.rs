@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod demo;
 mod exec;
+mod fuzz;
 mod setup;
 mod test;
 
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the unit, lab and integration tests (needs root).
     Test(test::Args),
+    /// Feed what reads hostile bytes with arbitrary ones.
+    Fuzz(fuzz::Args),
     /// Format, lints, licences, sources and documentation.
     Check,
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Check => check::run(),
     };
     match result {
