@@ -7,11 +7,13 @@
 use core::net::{IpAddr, Ipv6Addr};
 
 mod counter;
+mod direct;
 
 pub use counter::Counter;
+pub use direct::{DirectEnd, DirectEvent, DirectEventKind, DirectKey, DirectSocket, Exemption};
 
 /// Version of everything in this module; part of the path at which maps and links are pinned.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Outbound capture: a captured connect is sent to the pod's own address at this port.
 pub const OUTBOUND_PORT: u16 = 15001;
@@ -34,8 +36,8 @@ pub mod map {
     pub const ORIGIN: &str = "ORIGIN";
     /// [`super::FlowKey`] -> [`super::Origin`]: from the connecting socket to the accepted one.
     pub const HANDOVER: &str = "HANDOVER";
-    /// [`super::FlowKey`] of every connect of a pod to itself -> `u8`.
-    pub const LOCAL: &str = "LOCAL";
+    /// [`super::FlowKey`] of a connection that `sk_lookup` is to know -> [`super::Expected`].
+    pub const EXPECTED: &str = "EXPECTED";
     /// [`super::ListenerKey`] -> listening socket.
     pub const LISTENERS: &str = "LISTENERS";
     /// [`super::Address`] of the node -> `u8`.
@@ -48,18 +50,30 @@ pub mod map {
     pub const AGENT: &str = "AGENT";
     /// [`super::Counter`] -> `u64` for each processor.
     pub const COUNTERS: &str = "COUNTERS";
+    /// [`super::DirectKey`] -> [`super::Exemption`].
+    pub const DIRECT: &str = "DIRECT";
+    /// One `u64`: exemptions hold until then, in nanoseconds since boot.
+    pub const LEASE: &str = "LEASE";
+    /// Socket storage: [`super::DirectSocket`].
+    pub const DIRECT_SOCKETS: &str = "DIRECT_SOCKETS";
+    /// Ring of [`super::DirectEvent`]s.
+    pub const DIRECT_EVENTS: &str = "DIRECT_EVENTS";
     /// All of them.
-    pub const ALL: [&str; 10] = [
+    pub const ALL: [&str; 14] = [
         ENROLLED,
         ORIGIN,
         HANDOVER,
-        LOCAL,
+        EXPECTED,
         LISTENERS,
         NODE_ADDRESSES,
         EXCLUDED_PORTS,
         EXCLUDED_CIDRS,
         AGENT,
         COUNTERS,
+        DIRECT,
+        LEASE,
+        DIRECT_SOCKETS,
+        DIRECT_EVENTS,
     ];
 }
 
@@ -230,6 +244,52 @@ pub struct FlowKey {
     pub padding: u32,
 }
 
+/// Why `sk_lookup` is to know a connection.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpectedKind {
+    /// A pod's connect to itself: passes.
+    Local = 1,
+    /// A connect that is exempted from the tunnel: passes.
+    Direct = 2,
+    /// The same, once `sk_lookup` has passed it.
+    DirectSeen = 3,
+    /// A connect whose exemption ended before its first packet left: is dropped.
+    Refused = 4,
+}
+
+/// A connection that `sk_lookup` is to know.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Cookie of the network namespace of the connecting side.
+    pub source: u64,
+    /// An [`ExpectedKind`].
+    pub kind: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+impl Expected {
+    /// A connection from the network namespace `source`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(source: u64, kind: ExpectedKind) -> Self {
+        Self {
+            source,
+            kind: kind as u32,
+            padding: 0,
+        }
+    }
+
+    /// Whether it is exempted from the tunnel.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_direct(&self) -> bool {
+        self.kind == ExpectedKind::Direct as u32 || self.kind == ExpectedKind::DirectSeen as u32
+    }
+}
+
 /// What an [`Origin`] says.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,4 +342,5 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 48);
     assert!(size_of::<Origin>() == 24);
     assert!(size_of::<Agent>() == 8);
+    assert!(size_of::<Expected>() == 16);
 };

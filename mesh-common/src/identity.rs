@@ -84,8 +84,10 @@ impl Serialize for TrustDomain {
 
 /// The identity of a workload. Cheap to clone; compared and hashed by its string.
 #[derive(Clone)]
-pub struct SpiffeId {
-    uri: Arc<str>,
+pub struct SpiffeId(Arc<Parts>);
+
+struct Parts {
+    uri: String,
     trust_domain: TrustDomain,
     namespace: Range<usize>,
     service_account: Range<usize>,
@@ -109,42 +111,42 @@ impl SpiffeId {
         }
         let namespace_at = SCHEME.len() + trust_domain.as_str().len() + "/ns/".len();
         let account_at = uri.len() - service_account.len();
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             namespace: namespace_at..namespace_at + namespace.len(),
             service_account: account_at..uri.len(),
             trust_domain: trust_domain.clone(),
-            uri: uri.into(),
-        })
+            uri,
+        })))
     }
 
     /// The whole URI.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.uri
+        &self.0.uri
     }
 
     /// The trust domain.
     #[must_use]
     pub fn trust_domain(&self) -> &TrustDomain {
-        &self.trust_domain
+        &self.0.trust_domain
     }
 
     /// The namespace.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        &self.uri[self.namespace.clone()]
+        &self.0.uri[self.0.namespace.clone()]
     }
 
     /// The service account.
     #[must_use]
     pub fn service_account(&self) -> &str {
-        &self.uri[self.service_account.clone()]
+        &self.0.uri[self.0.service_account.clone()]
     }
 
     /// The form that policies use: `TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT`.
     #[must_use]
     pub fn principal(&self) -> &str {
-        &self.uri[SCHEME.len()..]
+        &self.0.uri[SCHEME.len()..]
     }
 }
 
@@ -180,19 +182,19 @@ impl FromStr for SpiffeId {
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.uri)
+        f.write_str(&self.0.uri)
     }
 }
 
 impl fmt::Debug for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.uri)
+        f.write_str(&self.0.uri)
     }
 }
 
 impl PartialEq for SpiffeId {
     fn eq(&self, other: &Self) -> bool {
-        self.uri == other.uri
+        self.0.uri == other.0.uri
     }
 }
 
@@ -200,7 +202,7 @@ impl Eq for SpiffeId {}
 
 impl Hash for SpiffeId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.uri.hash(state);
+        self.0.uri.hash(state);
     }
 }
 
@@ -212,13 +214,13 @@ impl PartialOrd for SpiffeId {
 
 impl Ord for SpiffeId {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.uri.cmp(&other.uri)
+        self.0.uri.cmp(&other.0.uri)
     }
 }
 
 impl Serialize for SpiffeId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.uri)
+        serializer.serialize_str(&self.0.uri)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Capture out: a TCP connect of an enrolled pod goes to the pod's own address, port 15001.
+//! Capture out: a TCP connect of an enrolled pod goes to the pod's own address, port 15001, unless policy
+//! exempts it.
 //!
 //! The original destination is kept on the socket first; a connect that cannot be captured is
 //! refused, never let out in plaintext.
@@ -13,8 +14,9 @@ use mesh_common::abi::{Address, Counter, OUTBOUND_PORT, Origin, OriginKind};
 
 use crate::agent::is_agent;
 use crate::counters::count;
-use crate::maps::{ENROLLED, EXCLUDED_CIDRS, EXCLUDED_PORTS};
-use crate::origin;
+use crate::direct;
+use crate::maps::{ENROLLED, EXCLUDED_CIDRS, EXCLUDED_PORTS, ORIGIN};
+use crate::storage;
 
 const DENY: i32 = 0;
 const ALLOW: i32 = 1;
@@ -50,7 +52,7 @@ pub(crate) fn weft_connect4(ctx: SockAddrContext) -> i32 {
             sk: (&raw const (*raw).__bindgen_anon_1.sk).read_volatile(),
         }
     };
-    match judge(&ctx, &connect) {
+    match judge::<true>(&ctx, &connect) {
         Outcome::Pass(reason) => pass(&connect, reason),
         Outcome::Deny(reason) => deny(reason),
         Outcome::Redirect(Address(to)) => {
@@ -83,7 +85,7 @@ pub(crate) fn weft_connect6(ctx: SockAddrContext) -> i32 {
             sk: (&raw const (*raw).__bindgen_anon_1.sk).read_volatile(),
         }
     };
-    match judge(&ctx, &connect) {
+    match judge::<false>(&ctx, &connect) {
         Outcome::Pass(reason) => pass(&connect, reason),
         Outcome::Deny(reason) => deny(reason),
         Outcome::Redirect(Address(to)) => {
@@ -101,8 +103,9 @@ pub(crate) fn weft_connect6(ctx: SockAddrContext) -> i32 {
     }
 }
 
+/// `FOUR` says which family the socket is of.
 #[inline(always)]
-fn judge(ctx: &SockAddrContext, connect: &Connect) -> Outcome {
+fn judge<const FOUR: bool>(ctx: &SockAddrContext, connect: &Connect) -> Outcome {
     if connect.kind != STREAM || connect.protocol != TCP {
         return Outcome::Pass(Counter::ConnectNotTcp);
     }
@@ -130,6 +133,11 @@ fn judge(ctx: &SockAddrContext, connect: &Connect) -> Outcome {
     {
         return Outcome::Pass(Counter::ConnectExcludedCidr);
     }
+    let (destination, port) = (&connect.destination, connect.port);
+    // SAFETY: the socket is the context's, which is never null in these programs.
+    if unsafe { direct::exempt::<FOUR>(connect.sk, netns, destination, port) } {
+        return Outcome::Pass(Counter::ConnectDirect);
+    }
     let to = if connect.destination.is_ipv4() {
         pod.ipv4
     } else {
@@ -140,7 +148,11 @@ fn judge(ctx: &SockAddrContext, connect: &Connect) -> Outcome {
     }
     let dialled = Origin::new(OriginKind::Captured, connect.destination, connect.port);
     // SAFETY: the socket is the context's, which is never null in these programs.
-    if unsafe { origin::set(connect.sk, &dialled) } {
+    let kept = unsafe {
+        direct::clear(connect.sk);
+        storage::set(&ORIGIN, connect.sk, &dialled)
+    };
+    if kept {
         Outcome::Redirect(to)
     } else {
         Outcome::Deny(Counter::ConnectNoStorage)
@@ -152,7 +164,11 @@ fn pass(connect: &Connect, reason: Counter) -> i32 {
     // The agent announces a client on its socket before it connects: that must stay.
     if reason != Counter::ConnectAgent {
         // SAFETY: the socket is the context's, which is never null in these programs.
-        unsafe { origin::clear(connect.sk) };
+        unsafe { storage::clear(&ORIGIN, connect.sk) };
+    }
+    if reason != Counter::ConnectDirect {
+        // SAFETY: as above.
+        unsafe { direct::clear(connect.sk) };
     }
     count(reason);
     ALLOW

@@ -7,7 +7,8 @@ use mesh_common::abi::{Counter, Origin};
 
 use crate::agent::is_agent;
 use crate::counters::count;
-use crate::origin;
+use crate::maps::ORIGIN;
+use crate::storage;
 
 /// The only verdict that the kernel takes from these programs.
 const ALLOW: i32 = 1;
@@ -56,7 +57,7 @@ fn shown_origin(ctx: &SockAddrContext) -> Option<Origin> {
     // SAFETY: the context is valid for the program's run, and its socket is never null here.
     let origin = unsafe {
         let sk = (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile();
-        origin::get(sk)
+        storage::get(&ORIGIN, sk)
     };
     if origin.is_none() {
         count(Counter::PeernameNoOrigin);
@@ -66,5 +67,5 @@ fn shown_origin(ctx: &SockAddrContext) -> Option<Origin> {
         count(Counter::PeernameAgent);
         return None;
     }
-    origin
+    origin.copied()
 }

@@ -17,11 +17,13 @@
 mod agent;
 mod connect;
 mod counters;
+mod direct;
 mod getpeername;
 mod maps;
-mod origin;
 mod sk_lookup;
 mod sock_ops;
+mod socket;
+mod storage;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -1,8 +1,13 @@
 //! The maps. The sizes here are floors for tests of the object alone: the agent sets the real ones.
 
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage, SockHash};
+use aya_ebpf::btf_maps::{
+    Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage, SockHash,
+};
 use aya_ebpf::macros::btf_map;
-use mesh_common::abi::{Address, Agent, Counter, EnrolledPod, FlowKey, ListenerKey, Origin};
+use mesh_common::abi::{
+    Address, Agent, Counter, DirectEvent, DirectKey, DirectSocket, EnrolledPod, Exemption,
+    Expected, FlowKey, ListenerKey, Origin,
+};
 
 #[btf_map]
 pub(crate) static ENROLLED: HashMap<u64, EnrolledPod, 1> = HashMap::new();
@@ -14,7 +19,7 @@ pub(crate) static ORIGIN: SkStorage<Origin> = SkStorage::new();
 pub(crate) static HANDOVER: LruHashMap<FlowKey, Origin, 1> = LruHashMap::new();
 
 #[btf_map]
-pub(crate) static LOCAL: LruHashMap<FlowKey, u8, 1> = LruHashMap::new();
+pub(crate) static EXPECTED: LruHashMap<FlowKey, Expected, 1> = LruHashMap::new();
 
 #[btf_map]
 pub(crate) static LISTENERS: SockHash<ListenerKey, 1> = SockHash::new();
@@ -33,3 +38,15 @@ pub(crate) static AGENT: Array<Agent, 1> = Array::new();
 
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
+
+#[btf_map]
+pub(crate) static DIRECT: HashMap<DirectKey, Exemption, 1> = HashMap::new();
+
+#[btf_map]
+pub(crate) static LEASE: Array<u64, 1> = Array::new();
+
+#[btf_map]
+pub(crate) static DIRECT_SOCKETS: SkStorage<DirectSocket> = SkStorage::new();
+
+#[btf_map]
+pub(crate) static DIRECT_EVENTS: RingBuf<DirectEvent, 4096> = RingBuf::new();

@@ -1,16 +1,18 @@
 //! Capture in: a connection that reaches an enrolled pod from outside goes to the agent's listeners.
 //!
-//! Passed to the application are only loopback, the pod's recorded connects to itself, and
-//! the node's own addresses. Everything else is steered, or dropped when the agent's listener is not there.
+//! Passed to the application are only loopback, recorded connects (the pod's to itself, and those
+//! exempted from the tunnel), and the node's own addresses. Everything else is steered, or dropped when the agent's listener is not there.
 //! The program is loaded once for each pod, because nothing in its context names the namespace.
 
 use aya_ebpf::Global;
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
-use mesh_common::abi::{Address, Counter, FlowKey, HBONE_PORT, Listener, ListenerKey};
+use mesh_common::abi::{
+    Address, Counter, Expected, ExpectedKind, FlowKey, HBONE_PORT, Listener, ListenerKey,
+};
 
 use crate::counters::count;
-use crate::maps::{ENROLLED, LISTENERS, LOCAL, NODE_ADDRESSES};
+use crate::maps::{ENROLLED, EXPECTED, LISTENERS, NODE_ADDRESSES};
 
 /// Declares the bytes of the cookie of the network namespace that this copy of the program serves.
 /// The loader sets them, and the verifier folds them into one constant.
@@ -94,8 +96,8 @@ pub(crate) fn weft_sk_lookup(ctx: SkLookupContext) -> u32 {
         remote_port: u16::from_be(remote_port),
         padding: 0,
     };
-    if LOCAL.get_ptr(flow).is_some() {
-        return verdict(PASS, Counter::LookupLocal);
+    if let Some(expected) = EXPECTED.get_ptr_mut(flow) {
+        return expected_verdict(expected);
     }
     // Not recorded, so it is no connect of the pod: only an outsider that took the pod's address.
     // SAFETY: an entry replaced meanwhile reads as the old or the new pod, both of this namespace.
@@ -115,6 +117,23 @@ pub(crate) fn weft_sk_lookup(ctx: SkLookupContext) -> u32 {
         Err(NOT_FOUND) => verdict(DROP, Counter::LookupNoListener),
         Err(_) => verdict(DROP, Counter::LookupAssignFailed),
     }
+}
+
+#[inline(always)]
+fn expected_verdict(expected: *mut Expected) -> u32 {
+    // SAFETY: the entry outlives the program's run; only this connection's own programs write it.
+    let kind = unsafe { &raw mut (*expected).kind };
+    // SAFETY: as above.
+    let found = unsafe { kind.read_volatile() };
+    if found == ExpectedKind::Local as u32 {
+        return verdict(PASS, Counter::LookupLocal);
+    }
+    if found == ExpectedKind::Direct as u32 || found == ExpectedKind::DirectSeen as u32 {
+        // SAFETY: as above.
+        unsafe { kind.write_volatile(ExpectedKind::DirectSeen as u32) };
+        return verdict(PASS, Counter::LookupDirect);
+    }
+    verdict(DROP, Counter::LookupRefused)
 }
 
 #[inline(always)]

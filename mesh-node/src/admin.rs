@@ -123,6 +123,8 @@ async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
         enrolled_pods: count(admin.enrolment.list().len()),
         outbound_tunnels: count(admin.mesh.tunnels.load(Ordering::Relaxed)),
         live_inbound: count(admin.mesh.registry.len()),
+        direct_exemptions: count(admin.mesh.direct.exemptions()),
+        direct_connections: count(admin.mesh.direct.connections()),
         log_lines_dropped: admin.mesh.observer.log_lines_dropped(),
         controller_connected: status.connected,
         state_age_seconds: status.last_update.map(age),
@@ -149,6 +151,7 @@ fn age(at: SystemTime) -> i64 {
 async fn config_dump(Shared(admin): Shared<Admin>) -> Json<Value> {
     let snapshot = admin.mesh.snapshot.borrow().clone();
     let status = admin.state.sync_status();
+    let same_node = admin.mesh.direct.describe().await;
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "controller": {
@@ -162,5 +165,6 @@ async fn config_dump(Shared(admin): Shared<Admin>) -> Json<Value> {
         "certificates": admin.mesh.certificates.list(),
         "pods": admin.enrolment.list(),
         "connections": admin.mesh.registry.list(),
+        "sameNode": same_node,
     }))
 }

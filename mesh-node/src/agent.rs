@@ -10,12 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::admin::{self, Addresses, Admin, Readiness};
 use crate::bpf::{Datapath, DatapathOptions};
 use crate::config::Config;
+use crate::direct::Direct;
 use crate::drain::Drain;
 use crate::enroll::{Api, Enrolment, Store};
 use crate::limits;
 use crate::observe::{AccessLog, Metrics, Observer};
-use crate::proxy::{Mesh, Workers};
+use crate::proxy::{Mesh, Tuning, Workers};
 use crate::state::{Certificates, State, StateOptions};
+use crate::sys::release_unused;
 
 /// Connections that are cut get this long to be logged.
 const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
@@ -59,9 +61,19 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     };
     let state = State::start(options.clone())?;
     let certificates = Certificates::new(options)?;
-    let mesh = Mesh::new(state.snapshot(), certificates, datapath, observer);
+    let direct = Direct::start(
+        config.same_node,
+        datapath.clone(),
+        state.snapshot(),
+        observer.clone(),
+    )?;
+    let mesh = Mesh::new(state.snapshot(), certificates, datapath, direct, observer);
     let workers = config.workers.unwrap_or_else(cores);
-    let workers = Workers::start(workers, &mesh).context("cannot start the data plane")?;
+    let tuning = Tuning {
+        congestion: config.tunnel_congestion_control,
+        busy_poll: config.busy_poll,
+    };
+    let workers = Workers::start(workers, &mesh, &tuning).context("cannot start the data plane")?;
     let drain = Drain::new();
     let enrolment = Enrolment::new(
         mesh.clone(),
@@ -73,6 +85,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir {}", config.run_dir.display()))?;
     enrolment.restore()?;
+    mesh.direct.restored();
     Api::bind(&config.run_dir)?.spawn(enrolment.clone())?;
 
     tokio::spawn(recheck(mesh.clone()));
@@ -82,6 +95,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         metrics: config.metrics_addr,
         ready: config.ready_addr,
     };
+    tokio::spawn(tidy(enrolment.clone()));
     let admin = Admin {
         mesh: mesh.clone(),
         enrolment,
@@ -100,9 +114,20 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     tracing::info!("draining for at most {:?}", config.drain_deadline);
+    let direct = mesh.direct.stop(config.drain_deadline);
+    tokio::join!(
+        drain_connections(&mesh, &drain, config.drain_deadline),
+        direct
+    );
+    mesh.observer.close();
+    Ok(())
+}
+
+/// Tells everybody to finish, and ends what has not by the deadline.
+async fn drain_connections(mesh: &Mesh, drain: &Drain, deadline: Duration) {
     drain.start();
     mesh.connections.close();
-    if tokio::time::timeout(config.drain_deadline, mesh.connections.wait())
+    if tokio::time::timeout(deadline, mesh.connections.wait())
         .await
         .is_err()
     {
@@ -114,12 +139,21 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         // They only have to write their last lines.
         let _ = tokio::time::timeout(LAST_LINES_WITHIN, mesh.connections.wait()).await;
     }
-    Ok(())
 }
 
 /// Processors that this process may use.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Loading programs takes memory and code that nothing needs afterwards.
+async fn tidy(enrolment: Enrolment) {
+    loop {
+        enrolment.settled().await;
+        if let Err(e) = release_unused() {
+            tracing::debug!("unused memory is kept: {e}");
+        }
+    }
 }
 
 /// Every published state is held against the connections that are alive.

@@ -7,6 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::direct::SameNode;
+use crate::socket::CongestionControl;
+
 /// Settings of `mesh-node run`.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
@@ -52,6 +55,10 @@ pub struct Config {
     /// Most connections that can be in the middle of being set up; sizes the kernel's tables.
     #[arg(long, default_value_t = 65536)]
     pub max_flows: u32,
+    /// How pods of this node reach each other: `tunnel`, or `direct`, which is faster and not encrypted. Read
+    /// docs/operating.md before you choose.
+    #[arg(long, env = "SAME_NODE", value_enum, default_value_t)]
+    pub same_node: SameNode,
     /// Where /config_dump is served.
     #[arg(long, default_value = "127.0.0.1:15000")]
     pub admin_addr: SocketAddr,
@@ -70,4 +77,12 @@ pub struct Config {
     /// Data-plane threads; default: one for each core.
     #[arg(long)]
     pub workers: Option<usize>,
+    /// How long a data-plane thread may look for the next small message before it sleeps; it does so
+    /// only while that pays. `0s`: never.
+    #[arg(long, default_value = "200us", value_parser = humantime::parse_duration)]
+    pub busy_poll: Duration,
+    /// TCP congestion control of tunnels, one of `sysctl net.ipv4.tcp_available_congestion_control`;
+    /// `system`: that of the node.
+    #[arg(long, default_value = "cubic")]
+    pub tunnel_congestion_control: CongestionControl,
 }

@@ -3,13 +3,16 @@
 //!
 //! Data flows one way: capture ([`bpf`], [`proxy`]) -> identify -> authorize -> tunnel ([`hbone`],
 //! [`tls`]). [`state`] reaches the stages as watch receivers; [`observe`] takes records and never
-//! calls back. [`enroll`] adds and removes pods; [`agent`] puts the parts together.
+//! calls back. [`direct`] lets pods of this node do without tunnels, where that is wanted. [`enroll`] adds and
+//! removes pods; [`agent`] puts the parts together.
 
 pub mod admin;
 pub mod agent;
 pub mod bpf;
+mod busy_poll;
 pub mod cli;
 pub mod config;
+pub mod direct;
 pub mod drain;
 pub mod enroll;
 pub mod hbone;
@@ -17,7 +20,7 @@ pub mod limits;
 pub mod observe;
 pub mod pod;
 pub mod proxy;
-mod socket;
+pub mod socket;
 pub mod state;
 pub mod sys;
 pub mod tls;

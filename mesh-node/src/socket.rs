@@ -12,6 +12,49 @@ use tokio::io::unix::AsyncFd;
 
 use crate::sys::watch_stream;
 
+/// How TCP paces what it sends: an algorithm of the kernel by its name, or the node's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CongestionControl(Option<Box<str>>);
+
+impl CongestionControl {
+    /// For connections within one network namespace, where nothing is congested: without pacing
+    /// timers, which some defaults bring.
+    #[must_use]
+    pub fn local() -> Self {
+        Self(Some("cubic".into()))
+    }
+
+    /// Applies to a socket, or to those that a listener will accept.
+    ///
+    /// # Errors
+    /// When the kernel does not have the algorithm.
+    pub fn apply(&self, socket: &socket2::Socket) -> io::Result<()> {
+        match &self.0 {
+            Some(name) => socket.set_tcp_congestion(name.as_bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::str::FromStr for CongestionControl {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name == "system" {
+            return Ok(Self(None));
+        }
+        let control = Self(Some(name.into()));
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        match socket.and_then(|socket| control.apply(&socket)) {
+            Ok(()) => Ok(control),
+            Err(e) => Err(format!(
+                "the kernel refuses congestion control {name:?}: {e}; \
+                 see `sysctl net.ipv4.tcp_available_congestion_control`, or say `system`"
+            )),
+        }
+    }
+}
+
 /// A TCP connection in non-blocking mode, registered with the runtime of this thread.
 #[derive(Debug)]
 pub struct Socket(AsyncFd<TcpStream>);
@@ -30,17 +73,23 @@ impl Socket {
     /// # Errors
     /// What connect() says, at once or later.
     pub async fn connect(socket: socket2::Socket, to: SocketAddr) -> io::Result<Self> {
-        match socket.connect(&to.into()) {
-            Ok(()) => {}
-            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
-            Err(e) => return Err(e),
+        let to = to.into();
+        let in_progress = |result: io::Result<()>| match result {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINPROGRESS | libc::EALREADY)) => {
+                Ok(true)
+            }
+            result => result.map(|()| false),
+        };
+        // Within one host the answer comes while the first call returns; the second one tells it.
+        if in_progress(socket.connect(&to))? && in_progress(socket.connect(&to))? {
+            let socket = Self(watch_stream(socket.into())?);
+            socket.0.writable().await?.retain_ready();
+            return match socket.get().take_error()? {
+                Some(error) => Err(error),
+                None => Ok(socket),
+            };
         }
-        let socket = Self(watch_stream(socket.into())?);
-        socket.0.writable().await?.retain_ready();
-        match socket.get().take_error()? {
-            Some(error) => Err(error),
-            None => Ok(socket),
-        }
+        Ok(Self(watch_stream(socket.into())?))
     }
 
     /// The socket itself, for options and addresses.

@@ -37,7 +37,7 @@ pub struct Entry {
     pub bytes_sent: u64,
     /// Bytes that came from the client.
     pub bytes_recv: u64,
-    /// `mutual_tls` or `none`.
+    /// `mutual_tls`, `direct` or `none`.
     pub connection_security_policy: Option<String>,
     /// `allow` or `deny`.
     pub verdict: Option<String>,
@@ -63,6 +63,11 @@ impl Entry {
     /// True when the connection came over mutual TLS.
     pub fn is_mutual_tls(&self) -> bool {
         self.connection_security_policy.as_deref() == Some("mutual_tls")
+    }
+
+    /// True when it went from pod to pod on one node without a tunnel.
+    pub fn is_direct(&self) -> bool {
+        self.connection_security_policy.as_deref() == Some("direct")
     }
 
     /// True when policy refused it.

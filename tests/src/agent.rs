@@ -42,13 +42,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the agent of this node; it is ready when this returns.
+    /// Starts the agent of this node, with `further` options; it is ready when this returns.
     pub fn start(
         lab: &Lab,
         node: &Node,
         controller: &Controller,
         issuer: &Issuer,
         sabotage: Option<Sabotage>,
+        further: &[(&str, &str)],
     ) -> Result<Self> {
         let token = node.dir.join("token");
         fs::write(&token, issuer.token(&Claims::agent(&node.name))?)?;
@@ -88,6 +89,7 @@ impl Agent {
         argv.extend(
             options
                 .into_iter()
+                .chain(further.iter().map(|&(key, value)| (key, value.to_owned())))
                 .flat_map(|(key, value)| [format!("--{key}"), value]),
         );
         let mut agent = Self {
@@ -102,6 +104,15 @@ impl Agent {
         };
         agent.restart()?;
         Ok(agent)
+    }
+
+    /// Changes an option that it was started with, for its next start.
+    pub fn set_option(&mut self, key: &str, value: &str) -> Result<()> {
+        let flag = format!("--{key}");
+        let at = self.argv.iter().position(|word| *word == flag);
+        let held = at.and_then(|at| self.argv.get_mut(at + 1));
+        *held.with_context(|| format!("the agent has no option {flag}"))? = value.to_owned();
+        Ok(())
     }
 
     /// Starts it again after `kill` or `stop`; it is ready when this returns.
@@ -203,6 +214,25 @@ impl Agent {
             .filter(|line| line.contains("steering_decisions") && line.contains(&label))
             .filter_map(|line| line.rsplit(' ').next());
         counted.map(|count| Ok(count.parse::<u64>()?)).sum()
+    }
+
+    /// The value of the one sample of its metrics that has this name and all these labels; none when there
+    /// is no such sample.
+    pub fn sample(&self, name: &str, labels: &[&str]) -> Result<Option<u64>> {
+        let metrics = self.metrics()?;
+        let mut found = metrics.lines().filter(|line| {
+            let named = line
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']));
+            named && labels.iter().all(|label| line.contains(label))
+        });
+        let sample = found.next();
+        ensure!(
+            found.next().is_none(),
+            "there are several samples of {name} with {labels:?}"
+        );
+        let value = sample.and_then(|line| line.rsplit(' ').next());
+        Ok(value.map(str::parse).transpose()?)
     }
 
     /// Its access log.

@@ -10,9 +10,12 @@ use anyhow::{Context as _, Result};
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const DISCARD: u16 = 9;
+/// Captures that were started.
+static CAPTURES: AtomicU32 = AtomicU32::new(0);
 
 /// A running capture.
 #[derive(Debug)]
@@ -38,7 +41,9 @@ impl Capture {
 
     /// `beyond` is an address that the node reaches over the link.
     fn start(node: &Node, link: &str, beyond: IpAddr) -> Result<Self> {
-        let file = node.dir.join(format!("{link}.pcap"));
+        // Files of its own: what an earlier capture of the link saw is not this one's.
+        let number = CAPTURES.fetch_add(1, Ordering::Relaxed);
+        let file = node.dir.join(format!("{link}-{number}.pcap"));
         let path = file.to_string_lossy().into_owned();
         let argv = [
             "tcpdump",
@@ -57,9 +62,10 @@ impl Capture {
             "-w",
             &path,
         ];
-        let mut process = node
-            .host
-            .start(&argv, &node.dir.join(format!("{link}.tcpdump.log")))?;
+        let mut process = node.host.start(
+            &argv,
+            &node.dir.join(format!("{link}-{number}.tcpdump.log")),
+        )?;
         process.ready("tcpdump's \"listening on\"", wait::DEADLINE, |log| {
             Ok(log.contains("listening on"))
         })?;

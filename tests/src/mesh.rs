@@ -42,7 +42,7 @@ impl<'a> PodSpec<'a> {
 /// A lab with the mesh in it. What is declared first is dropped first: the lab, which ends every
 /// process, goes last.
 pub struct Mesh {
-    /// The agents; that of node N is at N - 1.
+    /// The agents, one for each node that has one.
     pub agents: Vec<Agent>,
     /// The controller.
     pub controller: Controller,
@@ -57,6 +57,15 @@ pub struct Mesh {
 impl Mesh {
     /// Starts a controller and one agent a node.
     pub fn start(nodes: u8, sabotage: Option<Sabotage>) -> Result<Self> {
+        Self::with_options(nodes, sabotage, &[])
+    }
+
+    /// Starts a controller and one agent a node, the agents with `further` options.
+    pub fn with_options(
+        nodes: u8,
+        sabotage: Option<Sabotage>,
+        further: &[(&str, &str)],
+    ) -> Result<Self> {
         let lab = Lab::new(nodes)?;
         let config = Config::new(lab.dir())?;
         config.namespace("weft-system", false)?;
@@ -68,7 +77,7 @@ impl Mesh {
         let controller = Controller::start(&lab, &config, &issuer)?;
         let agents = lab.nodes().iter();
         let agents = agents
-            .map(|node| Agent::start(&lab, node, &controller, &issuer, sabotage))
+            .map(|node| Agent::start(&lab, node, &controller, &issuer, sabotage, further))
             .collect::<Result<_>>()?;
         Ok(Self {
             agents,
@@ -91,16 +100,16 @@ impl Mesh {
 
     /// The agent of this node.
     pub fn agent(&self, node: u8) -> Result<&Agent> {
-        self.agents
-            .get(usize::from(node).wrapping_sub(1))
-            .context("no such node")
+        let mut agents = self.agents.iter();
+        let found = agents.find(|agent| agent.node().number == node);
+        found.with_context(|| format!("no agent runs on node {node}"))
     }
 
     /// The agent of this node, to be killed or restarted.
     pub fn agent_mut(&mut self, node: u8) -> Result<&mut Agent> {
-        self.agents
-            .get_mut(usize::from(node).wrapping_sub(1))
-            .context("no such node")
+        let mut agents = self.agents.iter_mut();
+        let found = agents.find(|agent| agent.node().number == node);
+        found.with_context(|| format!("no agent runs on node {node}"))
     }
 
     /// Adds a pod and tells the controller; every agent knows it when this returns.

@@ -67,6 +67,11 @@ impl Process {
         writeln!(stdin, "{line}").with_context(|| format!("cannot write to `{}`", self.shown))
     }
 
+    /// Closes its stdin, which tells some programs to end.
+    pub fn close_input(&mut self) {
+        self.child.stdin = None;
+    }
+
     /// How it ended, if it did.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)

@@ -59,6 +59,37 @@ pub(crate) fn demo() -> Result<()> {
     })
 }
 
+/// Where the programs are as they ship.
+pub(crate) fn dist_dir() -> PathBuf {
+    target_dir().join("dist")
+}
+
+/// Builds what is measured as it ships (the profile `dist`), with the benchmark and its load generator.
+pub(crate) fn bench() -> Result<()> {
+    step("build the programs as they ship, and the benchmark", || {
+        let args = [
+            "build",
+            "--profile",
+            "dist",
+            "-p",
+            "mesh-node",
+            "-p",
+            "mesh-ctl",
+            "-p",
+            "mesh-tests",
+            "--bin",
+            "mesh-node",
+            "--bin",
+            "mesh-controller",
+            "--bin",
+            "weft-bench",
+            "--bin",
+            "lab-load",
+        ];
+        run_command(cargo(&args), "fix the errors above")
+    })
+}
+
 /// Builds the agent that can be told to misbehave, beside the one that ships and under another name.
 pub(crate) fn sabotage() -> Result<()> {
     step(

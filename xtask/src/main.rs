@@ -4,6 +4,7 @@
 //! Progress goes to stderr, so that stdout carries only what a command is asked to print.
 
 mod apt;
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -31,6 +32,9 @@ enum Command {
     Build(build::Args),
     /// Run the mesh on two nodes with real applications and print what it did.
     Demo(demo::Args),
+    /// Measure the mesh against no mesh and against others (needs root).
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Run the unit, lab and integration tests (needs root).
     Test(test::Args),
     /// Feed what reads hostile bytes with arbitrary ones.
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(&setup::Needs::everything()),
         Command::Build(args) => build::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(what) => bench::run(&what),
         Command::Test(args) => test::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Check => check::run(),

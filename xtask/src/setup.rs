@@ -37,11 +37,14 @@ const LAB_PACKAGES: &[&str] = &[
 
 /// What it takes to build a fuzz target: its runtime is C++.
 const FUZZ_PACKAGES: &[&str] = &["g++"];
+/// What it takes to load the lab, to send a peer's connections to it, and to count system calls.
+const BENCH_PACKAGES: &[&str] = &["linux-perf", "nftables", "wrk"];
 
 /// Which prerequisites a command needs.
 pub(crate) struct Needs {
     bpf: bool,
     lab: bool,
+    bench: bool,
     lints: bool,
     fuzz: bool,
 }
@@ -52,6 +55,7 @@ impl Needs {
         Self {
             bpf: true,
             lab: true,
+            bench: true,
             lints: true,
             fuzz: true,
         }
@@ -65,11 +69,20 @@ impl Needs {
         }
     }
 
+    /// To build the programs, run them in the lab and measure them.
+    pub(crate) const fn bench() -> Self {
+        Self {
+            bench: true,
+            ..Self::lab()
+        }
+    }
+
     /// To build the programs.
     pub(crate) const fn build() -> Self {
         Self {
             bpf: true,
             lab: false,
+            bench: false,
             lints: false,
             fuzz: false,
         }
@@ -130,6 +143,9 @@ fn packages(needs: &Needs) -> Result<()> {
     }
     if needs.lab {
         wanted.extend(LAB_PACKAGES);
+    }
+    if needs.bench {
+        wanted.extend(BENCH_PACKAGES);
     }
     if wanted.is_empty() {
         return Ok(());

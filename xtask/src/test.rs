@@ -17,7 +17,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !is_root() {
         bail!("the lab needs root (namespaces, cgroups, eBPF); run `sudo cargo xtask test`");
     }
-    setup::run(&setup::Needs::lab())?;
+    setup::run(&setup::Needs::bench())?;
     build::binaries()?;
     build::sabotage()?;
     let mut test = cargo(&["test", "--release", "--workspace", "--exclude", "mesh-ebpf"]);

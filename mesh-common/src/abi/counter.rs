@@ -45,6 +45,8 @@ counters! {
     ConnectExcludedPort = "connect" "pass_excluded_port",
     /// Passed: to an excluded CIDR.
     ConnectExcludedCidr = "connect" "pass_excluded_cidr",
+    /// Passed: policy exempts it from the tunnel.
+    ConnectDirect = "connect" "pass_direct",
     /// Refused: the pod has no address of the destination's family to capture at.
     ConnectNoAddress = "connect" "drop_no_pod_address",
     /// Refused: the original destination could not be stored.
@@ -61,6 +63,20 @@ counters! {
     SockOpsHandoverTaken = "sock_ops" "handover_taken",
     /// An origin could not be stored on the accepted socket.
     SockOpsNoStorage = "sock_ops" "handover_no_storage",
+    /// An exempted connect was recorded.
+    SockOpsDirect = "sock_ops" "direct_recorded",
+    /// An exempted connect was refused: its exemption ended meanwhile, or it is from another address.
+    SockOpsDirectRefused = "sock_ops" "direct_refused",
+    /// An exempted connect could not be recorded.
+    SockOpsDirectFailed = "sock_ops" "direct_failed",
+    /// A recorded connect was accepted.
+    SockOpsDirectTaken = "sock_ops" "direct_taken",
+    /// An accepted direct connection could not be marked.
+    SockOpsDirectNoStorage = "sock_ops" "direct_no_storage",
+    /// A direct connect was answered by somebody else than its pod.
+    SockOpsDirectStray = "sock_ops" "direct_stray",
+    /// An event of a direct connection found no room.
+    SockOpsEventLost = "sock_ops" "event_lost",
     /// Steered to the HBONE listener.
     LookupHbone = "sk_lookup" "redirect_hbone",
     /// Steered to the plaintext listener.
@@ -71,6 +87,10 @@ counters! {
     LookupLoopback = "sk_lookup" "pass_loopback",
     /// Passed: a recorded connect of the pod to itself.
     LookupLocal = "sk_lookup" "pass_local",
+    /// Passed: a recorded connect that policy exempts from the tunnel.
+    LookupDirect = "sk_lookup" "pass_direct",
+    /// Dropped: a connect whose exemption ended before it left.
+    LookupRefused = "sk_lookup" "drop_direct_refused",
     /// Passed: from an address of the node.
     LookupNode = "sk_lookup" "pass_node",
     /// Dropped: came from outside with the pod's own address as its source.

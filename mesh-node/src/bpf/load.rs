@@ -3,7 +3,10 @@
 use aya::maps::MapInfo;
 use aya::programs::{CgroupSockAddr, Program, ProgramError, ProgramFd, SkLookup, SockOps};
 use aya::{Ebpf, EbpfLoader};
-use mesh_common::abi::{Address, Agent, EnrolledPod, FlowKey, ListenerKey, Origin, map, program};
+use mesh_common::abi::{
+    Address, Agent, DirectKey, DirectSocket, EnrolledPod, Exemption, Expected, FlowKey,
+    ListenerKey, Origin, map, program,
+};
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -11,7 +14,7 @@ use std::path::Path;
 use super::attach::{Target, attach_pinned};
 use super::error::DatapathError;
 use super::pins::{self, Pins};
-use super::{DatapathOptions, cgroup, settings};
+use super::{DatapathOptions, cgroup, direct, settings};
 use crate::sys::bpf::AttachType;
 
 /// The object that `build.rs` made of mesh-ebpf.
@@ -31,7 +34,7 @@ const LAYOUT: [(&str, usize, usize); map::ALL.len()] = [
     (map::ENROLLED, size_of::<u64>(), size_of::<EnrolledPod>()),
     (map::ORIGIN, size_of::<i32>(), size_of::<Origin>()),
     (map::HANDOVER, size_of::<FlowKey>(), size_of::<Origin>()),
-    (map::LOCAL, size_of::<FlowKey>(), size_of::<u8>()),
+    (map::EXPECTED, size_of::<FlowKey>(), size_of::<Expected>()),
     (map::LISTENERS, size_of::<ListenerKey>(), size_of::<u32>()),
     (map::NODE_ADDRESSES, size_of::<Address>(), size_of::<u8>()),
     (map::EXCLUDED_PORTS, size_of::<u16>(), size_of::<u8>()),
@@ -42,6 +45,14 @@ const LAYOUT: [(&str, usize, usize); map::ALL.len()] = [
     ),
     (map::AGENT, size_of::<u32>(), size_of::<Agent>()),
     (map::COUNTERS, size_of::<u32>(), size_of::<u64>()),
+    (map::DIRECT, size_of::<DirectKey>(), size_of::<Exemption>()),
+    (map::LEASE, size_of::<u32>(), size_of::<u64>()),
+    (
+        map::DIRECT_SOCKETS,
+        size_of::<i32>(),
+        size_of::<DirectSocket>(),
+    ),
+    (map::DIRECT_EVENTS, 0, 0),
 ];
 
 /// Every byte, to point at: the loader takes constants by reference and outlives each pod.
@@ -79,7 +90,9 @@ impl Loader {
             .map_max_entries(map::ENROLLED, options.max_pods)
             .map_max_entries(map::LISTENERS, options.max_pods.saturating_mul(2))
             .map_max_entries(map::HANDOVER, options.max_flows)
-            .map_max_entries(map::LOCAL, options.max_flows)
+            .map_max_entries(map::EXPECTED, options.max_flows)
+            .map_max_entries(map::DIRECT, direct::MAX_EXEMPTIONS)
+            .map_max_entries(map::DIRECT_EVENTS, direct::RING_BYTES)
             .map_max_entries(map::NODE_ADDRESSES, settings::CAPACITY)
             .map_max_entries(map::EXCLUDED_PORTS, settings::CAPACITY)
             .map_max_entries(map::EXCLUDED_CIDRS, settings::CAPACITY);

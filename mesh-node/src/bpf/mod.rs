@@ -6,6 +6,7 @@
 
 mod attach;
 mod cgroup;
+mod direct;
 mod error;
 mod load;
 mod pins;
@@ -13,10 +14,11 @@ mod pods;
 mod probe;
 mod settings;
 
+pub use direct::{DirectEvents, DirectMarks, DirectRoute, MAX_EXEMPTIONS, since_boot};
 pub use error::DatapathError;
 pub use pins::uninstall;
 pub use pods::Listeners;
-pub use probe::{Feature, Probe, probe};
+pub use probe::{Feature, Need, Probe, probe};
 
 use aya::maps::{Map, MapData, PerCpuArray};
 use ipnet::IpNet;
@@ -30,6 +32,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sys::Netns;
 use crate::sys::bpf::OriginMap;
+use direct::Lease;
 use load::Loader;
 use pins::Pins;
 use pods::Pods;
@@ -59,6 +62,9 @@ pub struct Datapath {
     origins: OriginMap,
     counters: PerCpuArray<MapData, u64>,
     pods: Mutex<Pods>,
+    lease: Mutex<Lease>,
+    pins: Pins,
+    agent: u64,
 }
 
 impl Datapath {
@@ -67,7 +73,7 @@ impl Datapath {
     /// # Errors
     /// The kernel lacks a feature, a path is unfit, or the kernel refuses: the error names it.
     pub fn open(options: &DatapathOptions) -> Result<Self, DatapathError> {
-        let missing = probe().missing();
+        let missing = probe().missing(Need::Always);
         if !missing.is_empty() {
             return Err(DatapathError::Kernel(missing));
         }
@@ -79,12 +85,16 @@ impl Datapath {
         let origins = OriginMap::from_pin(&pins.map(map::ORIGIN))
             .map_err(|source| DatapathError::Pin(pins.map(map::ORIGIN), source))?;
         let counters = pins.typed(map::COUNTERS, |map: Map| map.try_into())?;
-        let mut pods = Pods::open(pins, loader, options.max_pods)?;
+        let lease = Lease::open(&pins)?;
+        let mut pods = Pods::open(pins.clone(), loader, options.max_pods)?;
         pods.forget_dead()?;
         Ok(Self {
             origins,
             counters,
             pods: Mutex::new(pods),
+            lease: Mutex::new(lease),
+            pins,
+            agent,
         })
     }
 
@@ -150,14 +160,25 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses.
     pub fn counters(&self) -> Result<Vec<(&'static str, &'static str, u64)>, DatapathError> {
-        let sum = |counter: &Counter| {
-            let values = self
-                .counters
-                .get(&(*counter as u32), 0)
-                .map_err(|source| DatapathError::map(map::COUNTERS, source))?;
-            Ok((counter.program(), counter.name(), values.iter().sum()))
+        let named = |&counter: &Counter| {
+            let count = self.counter(counter)?;
+            Ok((counter.program(), counter.name(), count))
         };
-        Counter::ALL.iter().map(sum).collect()
+        Counter::ALL.iter().map(named).collect()
+    }
+
+    fn counter(&self, counter: Counter) -> Result<u64, DatapathError> {
+        let values = self
+            .counters
+            .get(&(counter as u32), 0)
+            .map_err(|source| DatapathError::map(map::COUNTERS, source))?;
+        Ok(values.iter().sum())
+    }
+
+    /// Id of the agent's cgroup, which its sockets belong to.
+    #[must_use]
+    pub fn agent_cgroup(&self) -> u64 {
+        self.agent
     }
 
     fn pods(&self) -> MutexGuard<'_, Pods> {

@@ -2,7 +2,7 @@
 //!
 //! Order matters. A connect of the agent to the application must be known as local before
 //! inbound connections are steered, or it would be steered back to the agent: so a pod enters the table first and
-//! gets its link last, and leaves in the opposite order.
+//! gets its link last, and leaves in the opposite order. What exempts connections from or to it ends before that.
 
 use aya::maps::{HashMap, Map, MapData, MapError, SockHash};
 use mesh_common::abi::{
@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 use super::attach::{Target, attach_pinned};
+use super::direct::Exemptions;
 use super::error::DatapathError;
 use super::load::Loader;
 use super::pins::{self, Pins};
@@ -37,6 +38,7 @@ pub(super) struct Pods {
     max_pods: u32,
     enrolled: HashMap<MapData, u64, Abi<EnrolledPod>>,
     listeners: SockHash<MapData, Abi<ListenerKey>>,
+    pub(super) exemptions: Exemptions,
 }
 
 impl Pods {
@@ -45,6 +47,7 @@ impl Pods {
         Ok(Self {
             enrolled: pins.typed(map::ENROLLED, |map: Map| map.try_into())?,
             listeners: pins.typed(map::LISTENERS, |map: Map| map.try_into())?,
+            exemptions: Exemptions::open(&pins)?,
             pins,
             loader,
             max_pods,
@@ -112,7 +115,17 @@ impl Pods {
         )
     }
 
+    /// Whether the pod with this namespace cookie is enrolled.
+    pub(super) fn is_enrolled(&self, cookie: u64) -> Result<bool, DatapathError> {
+        match self.enrolled.get(&cookie, 0) {
+            Ok(_) => Ok(true),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(source) => Err(DatapathError::map(map::ENROLLED, source)),
+        }
+    }
+
     pub(super) fn unenroll(&mut self, cookie: u64) -> Result<(), DatapathError> {
+        self.exemptions.forget(cookie)?;
         pins::remove_link(&self.pins.pod(cookie))?;
         absent_is_fine(map::ENROLLED, self.enrolled.remove(&cookie))?;
         for kind in Listener::ALL {
@@ -159,14 +172,17 @@ fn system_error(error: &MapError) -> Option<i32> {
     }
 }
 
-fn refused(name: &'static str, capacity: u32, error: MapError) -> DatapathError {
+pub(super) fn refused(name: &'static str, capacity: u32, error: MapError) -> DatapathError {
     match system_error(&error) {
         Some(libc::E2BIG) => DatapathError::Full(name, capacity),
         _ => DatapathError::map(name, error),
     }
 }
 
-fn absent_is_fine(name: &'static str, result: Result<(), MapError>) -> Result<(), DatapathError> {
+pub(super) fn absent_is_fine(
+    name: &'static str,
+    result: Result<(), MapError>,
+) -> Result<(), DatapathError> {
     match result {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(error) if matches!(system_error(&error), Some(libc::ENOENT | libc::EINVAL)) => Ok(()),

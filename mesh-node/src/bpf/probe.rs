@@ -9,9 +9,22 @@ use aya::util::KernelVersion;
 use std::fmt;
 use std::net::UdpSocket;
 
+use crate::sys::sock_diag::can_destroy;
+
+/// When a feature is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Without it there is no data path.
+    Always,
+    /// With `--same-node direct`.
+    SameNodeDirect,
+}
+
 /// One thing that the data path needs.
 #[derive(Clone, Debug)]
 pub struct Feature {
+    /// When it is needed.
+    pub need: Need,
     /// What it is, and what for.
     pub name: &'static str,
     /// The kernel version or option that brings it.
@@ -28,9 +41,9 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// What is missing or could not be checked, each with what brings it.
+    /// What is needed then, and is missing or could not be checked, each with what brings it.
     #[must_use]
-    pub fn missing(&self) -> Vec<String> {
+    pub fn missing(&self, need: Need) -> Vec<String> {
         let describe = |feature: &Feature| match &feature.present {
             Ok(true) => None,
             Ok(false) => Some(format!("{} ({})", feature.name, feature.brought_by)),
@@ -39,7 +52,11 @@ impl Probe {
                 feature.name, feature.brought_by
             )),
         };
-        self.features.iter().filter_map(describe).collect()
+        self.features
+            .iter()
+            .filter(|feature| feature.need == need)
+            .filter_map(describe)
+            .collect()
     }
 }
 
@@ -96,6 +113,14 @@ pub fn probe() -> Probe {
             is_helper_supported(kind, helper).map_err(program_reason),
         )
     }));
+    features.push(Feature {
+        need: Need::SameNodeDirect,
+        ..feature(
+            "ending sockets by force, for --same-node direct",
+            "CONFIG_INET_DIAG_DESTROY",
+            can_destroy().map_err(|e| e.to_string()),
+        )
+    });
     Probe { features }
 }
 
@@ -117,7 +142,7 @@ const PROGRAMS: [(&str, &str, ProgramType); 3] = [
     ),
 ];
 
-const MAPS: [(&str, &str, MapType); 5] = [
+const MAPS: [(&str, &str, MapType); 6] = [
     ("hash maps", "Linux 3.19, CONFIG_BPF_SYSCALL", MapType::Hash),
     (
         "LRU hash maps",
@@ -138,6 +163,11 @@ const MAPS: [(&str, &str, MapType); 5] = [
         "socket storage",
         "Linux 5.2, CONFIG_DEBUG_INFO_BTF or CONFIG_BPF_SYSCALL",
         MapType::SkStorage,
+    ),
+    (
+        "ring buffers",
+        "Linux 5.8, CONFIG_BPF_SYSCALL",
+        MapType::RingBuf,
     ),
 ];
 
@@ -176,6 +206,7 @@ const HELPERS: [(&str, &str, ProgramType, BpfHelper); 5] = [
 
 fn feature(name: &'static str, brought_by: &'static str, present: Result<bool, String>) -> Feature {
     Feature {
+        need: Need::Always,
         name,
         brought_by,
         present,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::store::{Store, StoreError, StoredPod};
 use crate::bpf::DatapathError;
@@ -20,6 +20,8 @@ use crate::sys::{Netns, interface_addresses};
 
 /// Listeners are closed by the data plane within this time.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);
+/// Enrolments that follow each other closer than this belong together.
+const QUIET_FOR: Duration = Duration::from_millis(200);
 /// How often a certificate that could not be had is asked for again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -80,6 +82,7 @@ struct Shared {
     drain: Drain,
     store: Store,
     pods: Mutex<Vec<Entry>>,
+    changed: Notify,
 }
 
 /// The pods of this node. Cheap to clone; its calls block for some milliseconds.
@@ -99,6 +102,12 @@ impl Enrolment {
             drain,
             store,
             pods,
+            // The start is a change.
+            changed: {
+                let changed = Notify::new();
+                changed.notify_one();
+                changed
+            },
         }))
     }
 
@@ -182,6 +191,7 @@ impl Enrolment {
             addresses,
             drain: shared.drain.child(),
         });
+        shared.mesh.direct.joined(&pod);
         let (closed, listening) = mpsc::channel();
         serve_pod(&shared.workers, &pod, listeners, &closed);
         drop(closed);
@@ -220,6 +230,7 @@ impl Enrolment {
             .datapath
             .unenroll(pod.netns.cookie())
             .map_err(|e| EnrollError::Datapath(pod.to_string(), e))?;
+        shared.mesh.direct.left(pod);
         pod.drain.start();
         // Whoever is told that the pod is out may use its ports.
         let Err(_) = entry.listening.recv_timeout(CLOSED_WITHIN);
@@ -262,7 +273,17 @@ impl Enrolment {
         self.0.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Completes when pods have come or gone, and no others for a moment.
+    pub async fn settled(&self) {
+        self.0.changed.notified().await;
+        while tokio::time::timeout(QUIET_FOR, self.0.changed.notified())
+            .await
+            .is_ok()
+        {}
+    }
+
     fn save(&self, pods: &[Entry]) -> Result<(), EnrollError> {
+        self.0.changed.notify_one();
         let stored: Vec<_> = pods
             .iter()
             .map(|entry| StoredPod {

@@ -19,7 +19,7 @@ use super::outgoing::Outgoing;
 use super::slot::{Run, Sink, Slot};
 use super::{CONNECTION_WINDOW, FRAME, HEADER_LIST, STREAM_WINDOW, STREAMS_ACCEPTED};
 use crate::socket::Socket;
-use crate::tls::{Authenticated, Opened, Session, SessionError};
+use crate::tls::{Authenticated, CONTENT, Opened, Session, SessionError};
 
 /// Read from a tunnel at once, bytes.
 const READ: usize = 256 << 10;
@@ -166,12 +166,13 @@ impl Link {
         self.state().ask_flush();
     }
 
-    /// Writes what waits, as far as the kernel takes it.
-    pub(super) fn flush(&self, state: &mut State) -> Result<(), TunnelError> {
-        if state.flush(&self.0.socket)? {
-            state.ask_flush();
+    /// Writes what waits, as far as the kernel takes it. A failure ends the tunnel.
+    pub(super) fn flush(&self, state: &mut State) {
+        match state.flush(&self.0.socket) {
+            Ok(false) => {}
+            Ok(true) => state.ask_flush(),
+            Err(error) => state.end(error),
         }
-        Ok(())
     }
 
     /// Drives the tunnel until it ends. Everything else happens only while this is polled.
@@ -225,7 +226,8 @@ impl Link {
             let mut state = self.state();
             let kept = state.unread.len();
             if bytes.len() < kept + READ {
-                bytes.resize(kept + READ, 0);
+                // Zero pages of the kernel's: what is never read into takes no memory.
+                *bytes = vec![0; kept + READ + CONTENT];
             }
             if let Some(place) = bytes.get_mut(..kept) {
                 place.copy_from_slice(&state.unread);
@@ -255,11 +257,7 @@ impl Link {
         {
             let _ = self.0.socket.try_write(&record);
         }
-        state.ended = Some(why.unwrap_or(TunnelError::Here));
-        state.streams.values_mut().for_each(Slot::wake);
-        if let Some(driver) = state.driver.take() {
-            driver.wake();
-        }
+        state.end(why.unwrap_or(TunnelError::Here));
     }
 }
 
@@ -267,6 +265,15 @@ impl State {
     /// Why the tunnel has ended, if it has.
     pub(super) fn ended(&self) -> Option<&TunnelError> {
         self.ended.as_ref()
+    }
+
+    /// Tells everyone that the tunnel has ended.
+    fn end(&mut self, why: TunnelError) {
+        self.ended = Some(why);
+        self.streams.values_mut().for_each(Slot::wake);
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
     }
 
     /// A request that the peer has made.

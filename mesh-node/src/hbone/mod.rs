@@ -36,7 +36,7 @@ const FRAME: u32 = 1 << 20;
 /// Streams a peer may have open on one tunnel.
 const STREAMS_ACCEPTED: u32 = 200;
 /// Streams opened on one tunnel before another is dialled.
-const STREAMS_OPENED: usize = 100;
+const STREAMS_OPENED: usize = 200;
 /// Request header list accepted, bytes.
 const HEADER_LIST: u32 = 16 << 10;
 

@@ -10,6 +10,9 @@ use std::io::IoSliceMut;
 
 use crate::tls::{CONTENT, HEADER, Session, SessionError, TRAILER};
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes of a whole record.
 const RECORD: usize = HEADER + CONTENT + TRAILER;
 /// Records in a buffer.

@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::busy_poll;
 use crate::socket::Socket;
 
 /// Pieces that are written at once.
@@ -36,6 +37,8 @@ pub(super) struct Slot {
     /// The application's socket failed.
     broken: Option<io::Error>,
     waits_for_window: bool,
+    /// The application has taken something before.
+    used: bool,
     waker: Option<Waker>,
 }
 
@@ -103,9 +106,14 @@ impl Slot {
         self.backlog.len()
     }
 
+    /// Whether everything the peer will ever send has come, delivered or not.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ended
+    }
+
     /// Whether everything the peer will ever send has been delivered.
     pub(super) fn is_delivered(&self) -> bool {
-        self.ended && self.backlog.is_empty()
+        self.ended && self.backlog.is_empty() && self.broken.is_none()
     }
 
     /// Writes what came to the application, and keeps what it does not take. Returns the bytes that
@@ -122,6 +130,11 @@ impl Slot {
                 Ok(n) => {
                     written = n;
                     (sink.count)(n);
+                    if self.used {
+                        // Not for the first message: many connections carry only that one.
+                        busy_poll::note(n);
+                    }
+                    self.used = true;
                 }
                 Err(e) if is_temporary(&e) => {}
                 Err(e) => {

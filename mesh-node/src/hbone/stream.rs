@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::link::{Link, State, TunnelError};
 use super::outgoing::{LARGEST_READ, MOST_RECORDS};
 use super::slot::Sink;
+use crate::busy_poll;
 use crate::socket::Socket;
 
 /// A read of this size is worth a write of its own; smaller ones wait for those of other streams.
@@ -31,20 +32,27 @@ pub enum StreamError {
 
 /// How many records to read into at once: grows while reads fill them, shrinks when they do not.
 #[derive(Debug)]
-pub struct ReadSize(usize);
+pub struct ReadSize {
+    records: usize,
+    /// Something was read before.
+    used: bool,
+}
 
 impl Default for ReadSize {
     fn default() -> Self {
-        Self(1)
+        Self {
+            records: 1,
+            used: false,
+        }
     }
 }
 
 impl ReadSize {
     fn adapt(&mut self, read: usize, offered: usize) {
         if read == offered {
-            self.0 = (self.0 * 2).min(MOST_RECORDS);
+            self.records = (self.records * 2).min(MOST_RECORDS);
         } else if read < offered / 4 {
-            self.0 = (self.0 / 2).max(1);
+            self.records = (self.records / 2).max(1);
         }
     }
 }
@@ -61,7 +69,8 @@ impl Stream {
         Self { link, id }
     }
 
-    /// The stream fails, if the peer or the tunnel made it so.
+    /// The stream fails, if the peer, the application or the tunnel made it so. What has all come
+    /// already is delivered without a tunnel.
     fn check_in(&self, state: &mut State) -> Result<(), StreamError> {
         if let Some(slot) = state.streams.get_mut(&self.id) {
             if let Some(error) = slot.take_broken() {
@@ -70,19 +79,14 @@ impl Stream {
             if let Some(code) = slot.was_reset() {
                 return Err(StreamError::Reset(code));
             }
+            if slot.is_complete() && slot.held() > 0 {
+                return Ok(());
+            }
         }
         match state.ended() {
             Some(error) => Err(StreamError::Tunnel(error.clone())),
             None => Ok(()),
         }
-    }
-
-    /// Whether the stream can still go on.
-    ///
-    /// # Errors
-    /// [`StreamError`], why it cannot.
-    pub fn check(&self) -> Result<(), StreamError> {
-        self.check_in(&mut self.link.state())
     }
 
     /// Waits for the head of the peer's answer.
@@ -185,6 +189,9 @@ impl Stream {
     ) -> Poll<Result<usize, StreamError>> {
         let mut state = self.link.state();
         self.check_in(&mut state)?;
+        if state.ended().is_some() {
+            return Poll::Pending;
+        }
         let capacity = state.http2.capacity(self.id).min(LARGEST_READ);
         if capacity == 0 {
             if let Some(slot) = state.streams.get_mut(&self.id) {
@@ -193,7 +200,7 @@ impl Stream {
             return Poll::Pending;
         }
         if !state.push_control().map_err(TunnelError::from)? || !state.out.has_room() {
-            self.link.flush(&mut state)?;
+            self.link.flush(&mut state);
             if !state.out.has_room() {
                 state.starve(self.id);
                 return Poll::Pending;
@@ -202,7 +209,7 @@ impl Stream {
         let state = &mut *state;
         let mut places = state
             .out
-            .places(capacity, size.0, &mut state.session)
+            .places(capacity, size.records, &mut state.session)
             .map_err(TunnelError::from)?;
         let offered = places.bytes;
         let read = match socket.poll_read_vectored(cx, places.slots(), offered) {
@@ -229,8 +236,13 @@ impl Stream {
             out.commit(read, session, |length| http2.data(self.id, length, false))
                 .map_err(TunnelError::from)?;
         }
+        if size.used {
+            // Not for the first message: many connections carry only that one.
+            busy_poll::note(read);
+        }
+        size.used = true;
         if read >= WORTH_WRITING || !state.out.has_room() {
-            self.link.flush(state)?;
+            self.link.flush(state);
         } else {
             state.ask_flush();
         }

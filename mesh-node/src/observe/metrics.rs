@@ -113,6 +113,10 @@ pub struct AgentMetrics {
     pub outbound_tunnels: i64,
     /// Connections that inbound policy watches now.
     pub live_inbound: i64,
+    /// Destinations that need no tunnel now.
+    pub direct_exemptions: i64,
+    /// Connections without a tunnel between pods of this node now.
+    pub direct_connections: i64,
     /// Access-log lines dropped since start.
     pub log_lines_dropped: u64,
     /// Whether the controller is connected now.
@@ -139,6 +143,8 @@ struct AgentGauges {
     pods: Gauge,
     tunnels: Gauge,
     live: Gauge,
+    exemptions: Gauge,
+    direct: Gauge,
     dropped: Gauge,
     connected: Gauge,
     age: Gauge,
@@ -199,6 +205,16 @@ impl Metrics {
             gauges.live.clone(),
         );
         own.register(
+            "same_node_exemptions",
+            "Destinations on this node that pods may reach without a tunnel",
+            gauges.exemptions.clone(),
+        );
+        own.register(
+            "same_node_connections",
+            "Connections without a tunnel between pods of this node",
+            gauges.direct.clone(),
+        );
+        own.register(
             "access_log_lines_dropped",
             "Access-log lines lost to a slow disk",
             gauges.dropped.clone(),
@@ -241,6 +257,8 @@ impl Metrics {
             gauges.pods.set(agent.enrolled_pods);
             gauges.tunnels.set(agent.outbound_tunnels);
             gauges.live.set(agent.live_inbound);
+            gauges.exemptions.set(agent.direct_exemptions);
+            gauges.direct.set(agent.direct_connections);
             gauges
                 .dropped
                 .set(i64::try_from(agent.log_lines_dropped).unwrap_or(i64::MAX));

@@ -6,6 +6,7 @@
 mod access_log;
 mod metrics;
 mod record;
+mod series;
 
 pub use access_log::AccessLog;
 pub use metrics::{AgentMetrics, Metrics};
@@ -37,6 +38,11 @@ impl Observer {
     #[must_use]
     pub fn log_lines_dropped(&self) -> u64 {
         self.log.dropped()
+    }
+
+    /// Waits until the access log is written, for 2 s at most.
+    pub fn close(&self) {
+        self.log.close();
     }
 
     /// Starts the record of one connection; it is written out when the record ends.

@@ -6,18 +6,19 @@ use mesh_common::workload::{Service, Workload};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Observer;
-use super::metrics::TcpLabels;
+use super::series::{Series, series};
 use crate::hbone::TraceParent;
 
 /// Which end reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reporter {
     /// The agent of the client.
     Source,
@@ -42,10 +43,12 @@ impl Reporter {
 }
 
 /// Whether the connection ran inside mutual TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Security {
     /// An HBONE tunnel whose both ends proved their identities.
     MutualTls,
+    /// In the clear, between two pods of this node whose identities the node itself knows.
+    Direct,
     /// In the clear.
     None,
 }
@@ -54,6 +57,7 @@ impl Security {
     pub(super) fn metric_label(self) -> &'static str {
         match self {
             Self::MutualTls => "mutual_tls",
+            Self::Direct => "none",
             Self::None => "unknown",
         }
     }
@@ -61,6 +65,7 @@ impl Security {
     fn log_label(self) -> &'static str {
         match self {
             Self::MutualTls => "mutual_tls",
+            Self::Direct => "direct",
             Self::None => "none",
         }
     }
@@ -184,6 +189,13 @@ impl Traffic {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
         self.sent_metric.inc_by(bytes);
     }
+
+    /// Bytes from the client and to it.
+    #[cfg(test)]
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (count(&self.received), count(&self.sent))
+    }
 }
 
 /// One connection's record. Ending it (or dropping it) writes the access-log line.
@@ -192,6 +204,7 @@ pub struct Record {
     observer: Observer,
     parties: Parties,
     started: Instant,
+    lasted: Option<Duration>,
     traffic: Option<Arc<Traffic>>,
     verdict: Option<Verdict>,
     trace: Option<TraceParent>,
@@ -204,6 +217,7 @@ impl Record {
             observer,
             parties,
             started: Instant::now(),
+            lasted: None,
             traffic: None,
             verdict: None,
             trace: None,
@@ -226,19 +240,27 @@ impl Record {
         self.verdict = Some(verdict);
     }
 
+    /// Says how long the connection lasted, where that is known better than by the record's own life.
+    pub fn lasted(&mut self, duration: Duration) {
+        self.lasted = Some(duration);
+    }
+
     /// The connection is established: counts it as opened and returns its byte counters.
     pub fn opened(&mut self) -> Arc<Traffic> {
-        let metrics = &self.observer.metrics;
-        let labels = TcpLabels::new(&self.parties, Flag::Ok.label());
-        metrics.opened.get_or_create(&labels).inc();
+        let series = self.series(Flag::Ok);
+        series.opened().inc();
         let traffic = Arc::new(Traffic {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
-            sent_metric: metrics.sent.get_or_create(&labels).clone(),
-            received_metric: metrics.received.get_or_create(&labels).clone(),
+            sent_metric: series.sent().clone(),
+            received_metric: series.received().clone(),
         });
         self.traffic = Some(traffic.clone());
         traffic
+    }
+
+    fn series(&self, flag: Flag) -> Rc<Series> {
+        series(&self.observer.metrics, &self.parties, flag.label())
     }
 
     /// Ends the record.
@@ -253,12 +275,11 @@ impl Drop for Record {
             .outcome
             .take()
             .unwrap_or_else(|| Outcome::failed(Flag::Ok, "the agent shut the connection down"));
-        let metrics = &self.observer.metrics;
-        let labels = TcpLabels::new(&self.parties, outcome.flag.label());
+        let series = self.series(outcome.flag);
         if self.traffic.is_some() {
-            metrics.closed.get_or_create(&labels).inc();
+            series.closed().inc();
         } else {
-            metrics.failed.get_or_create(&labels).inc();
+            series.failed().inc();
         }
         let count = |read: fn(&Traffic) -> &AtomicU64| {
             self.traffic
@@ -271,6 +292,7 @@ impl Drop for Record {
             Reporter::Destination => (count(|t| &t.sent), count(|t| &t.received)),
         };
         let (source, destination) = (&self.parties.source, &self.parties.destination);
+        let lasted = self.lasted.unwrap_or_else(|| self.started.elapsed());
         let line = Line {
             timestamp: OffsetDateTime::from(SystemTime::now())
                 .format(&Rfc3339)
@@ -288,7 +310,7 @@ impl Drop for Record {
             dst_identity: destination.identity.as_ref(),
             bytes_sent,
             bytes_recv,
-            duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
             connection_security_policy: self.parties.security.log_label(),
             verdict: self
                 .verdict
@@ -302,7 +324,7 @@ impl Drop for Record {
             traceparent: self.trace.as_ref().map(ToString::to_string),
         };
         match serde_json::to_string(&line) {
-            Ok(text) => self.observer.log.line(text),
+            Ok(text) => self.observer.log.line(&text),
             Err(e) => tracing::error!("access log: cannot encode a line: {e}"),
         }
     }

@@ -21,7 +21,7 @@ pub(super) async fn deliver(
     client: SocketAddr,
 ) -> io::Result<Socket> {
     let facts = permit.facts();
-    let socket = dial::socket(&facts.pod, facts.destination)?;
+    let socket = dial::local_socket(&facts.pod, facts.destination)?;
     datapath.announce_client(socket.as_fd(), client)?;
     dial::connect(socket, facts.destination).await
 }

@@ -1,6 +1,7 @@
 //! Terminates HBONE: authenticates the peer, authorizes each stream, delivers it to the application.
 
 use mesh_common::identity::SpiffeId;
+use mesh_common::snapshot::Snapshot;
 use mesh_common::workload::Workload;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,12 +10,13 @@ use std::time::Duration;
 
 use super::Mesh;
 use super::admission::Place;
-use super::authorize::authorize;
+use super::authorize::{Permit, authorize};
 use super::deliver::deliver;
 use super::registry::Facts;
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
 use super::workers::Worker;
+use crate::drain::Drain;
 use crate::hbone::{self, Baggage, Incoming};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
@@ -25,7 +27,7 @@ use crate::tls;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
 /// One authenticated tunnel, shared by its streams.
-struct Peer {
+pub(super) struct Peer {
     pod: Arc<Pod>,
     identity: SpiffeId,
     /// The tunnel's source.
@@ -115,15 +117,79 @@ async fn authenticate(
     }
 }
 
-async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incoming) {
+/// A stream whose application is connected.
+struct Admitted {
+    record: Record,
+    permit: Permit,
+    tcp: Socket,
+    stream: hbone::Stream,
+    drain: Drain,
+}
+
+/// Serves one CONNECT stream.
+pub(super) async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incoming) {
+    // Boxed, so that what admitting takes is let go of before the connection is relayed.
+    let Some(mut admitted) = Box::pin(admit_recorded(worker, peer, incoming)).await else {
+        return;
+    };
+    let traffic = admitted.record.opened();
+    let outcome = tokio::select! {
+        result = relay::tunnel(admitted.tcp, admitted.stream, TcpSide::Server, &traffic) => {
+            match result {
+                Ok(()) => Outcome::completed(),
+                Err(e) => Outcome::failed(Flag::Ok, e),
+            }
+        }
+        verdict = admitted.permit.revoked() => {
+            let error = format!("closed by a policy change: {}", verdict.reason);
+            admitted.record.decided(verdict);
+            Outcome::failed(Flag::Denied, error)
+        }
+        () = admitted.drain.expired() => drained(),
+    };
+    admitted.record.end(outcome);
+}
+
+fn drained() -> Outcome {
+    Outcome::failed(Flag::Ok, "closed at the drain deadline")
+}
+
+/// Admits a stream; one that is refused is answered, and that recorded.
+async fn admit_recorded(
+    worker: Rc<Worker>,
+    peer: Rc<Peer>,
+    incoming: Incoming,
+) -> Option<Admitted> {
     let mesh = &worker.mesh;
-    let state = mesh.state();
-    let workload = peer.pod.workload(&state);
-    let mut record = mesh.observer.begin(Parties {
+    let mut record = mesh.observer.begin(parties(&mesh.state(), &peer));
+    let drain = peer.pod.drain.clone();
+    let admitted = tokio::select! {
+        admitted = admit(mesh, &peer, incoming, &mut record) => admitted,
+        () = drain.expired() => Err(drained()),
+    };
+    match admitted {
+        Ok((permit, tcp, stream)) => Some(Admitted {
+            record,
+            permit,
+            tcp,
+            stream,
+            drain,
+        }),
+        Err(outcome) => {
+            record.end(outcome);
+            None
+        }
+    }
+}
+
+/// Who talks to whom, before the peer has said more.
+fn parties(state: &Snapshot, peer: &Peer) -> Parties {
+    let workload = peer.pod.workload(state);
+    Parties {
         reporter: Reporter::Destination,
         source: Party {
             address: peer.source,
-            workload: source_workload(&state, &peer),
+            workload: source_workload(state, peer),
             identity: Some(peer.identity.clone()),
         },
         destination: Party {
@@ -134,27 +200,27 @@ async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incoming) {
         hbone_address: Some(peer.local),
         service: None,
         security: Security::MutualTls,
-    });
-    let drain = peer.pod.drain.clone();
-    let outcome = tokio::select! {
-        outcome = carry(mesh, &peer, incoming, &mut record) => outcome,
-        () = drain.expired() => Outcome::failed(Flag::Ok, "closed at the drain deadline"),
-    };
-    record.end(outcome);
+    }
 }
 
 /// The client's workload, if the address belongs to one that has the proven identity.
-fn source_workload(state: &mesh_common::snapshot::Snapshot, peer: &Peer) -> Option<Arc<Workload>> {
+fn source_workload(state: &Snapshot, peer: &Peer) -> Option<Arc<Workload>> {
     let workload = state.workload_by_ip(peer.source.ip())?;
     (workload.identity() == peer.identity).then(|| workload.clone())
 }
 
-async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record) -> Outcome {
+/// Judges a request, and connects to the application if policy allows it.
+async fn admit(
+    mesh: &Mesh,
+    peer: &Peer,
+    incoming: Incoming,
+    record: &mut Record,
+) -> Result<(Permit, Socket, hbone::Stream), Outcome> {
     let asked = match incoming.target() {
         Ok(asked) => asked,
         Err(e) => {
             incoming.refuse(hbone::status::BAD_REQUEST);
-            return Outcome::failed(Flag::Http2, e);
+            return Err(Outcome::failed(Flag::Http2, e));
         }
     };
     let client = asked.client(peer.source);
@@ -162,14 +228,14 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
     record.parties_mut().source.address = client;
     if asked.authority.ip() != peer.local.ip() || AGENT_PORTS.contains(&asked.authority.port()) {
         incoming.refuse(hbone::status::BAD_REQUEST);
-        return Outcome::failed(
+        return Err(Outcome::failed(
             Flag::Http2,
             format!(
                 "CONNECT to {} on a tunnel to {}: a tunnel leads only to the applications of its pod",
                 asked.authority,
                 peer.local.ip()
             ),
-        );
+        ));
     }
     record.parties_mut().destination.address = asked.authority;
     let facts = Facts {
@@ -184,7 +250,7 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
             incoming.refuse(hbone::status::UNAUTHORIZED);
             let error = format!("denied by policy: {}", verdict.reason);
             record.decided(verdict);
-            return Outcome::failed(Flag::Denied, error);
+            return Err(Outcome::failed(Flag::Denied, error));
         }
     };
     record.decided(permit.verdict().clone());
@@ -192,7 +258,7 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
         delivered = deliver(&mesh.datapath, &permit, client) => delivered,
         why = incoming.given_up() => {
             let error = format!("the peer left before the application answered: {why}");
-            return Outcome::failed(Flag::Http2, error);
+            return Err(Outcome::failed(Flag::Http2, error));
         }
     };
     let tcp = match delivered {
@@ -200,7 +266,7 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
         Err(e) => {
             incoming.refuse(hbone::status::UNAVAILABLE);
             let error = format!("cannot reach the application at {}: {e}", asked.authority);
-            return Outcome::failed(Flag::Connect, error);
+            return Err(Outcome::failed(Flag::Connect, error));
         }
     };
     let baggage = peer
@@ -209,18 +275,10 @@ async fn carry(mesh: &Mesh, peer: &Peer, incoming: Incoming, record: &mut Record
         .and_then(|w| Baggage::of(&w).header());
     let Some(stream) = incoming.accept(baggage.as_deref()) else {
         tcp.reset();
-        return Outcome::failed(Flag::Http2, "the peer left before it was answered");
+        return Err(Outcome::failed(
+            Flag::Http2,
+            "the peer left before it was answered",
+        ));
     };
-    let traffic = record.opened();
-    tokio::select! {
-        result = relay::tunnel(tcp, stream, TcpSide::Server, &traffic) => match result {
-            Ok(()) => Outcome::completed(),
-            Err(e) => Outcome::failed(Flag::Ok, e),
-        },
-        verdict = permit.revoked() => {
-            let error = format!("closed by a policy change: {}", verdict.reason);
-            record.decided(verdict);
-            Outcome::failed(Flag::Denied, error)
-        }
-    }
+    Ok((permit, tcp, stream))
 }

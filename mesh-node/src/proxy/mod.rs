@@ -20,7 +20,7 @@ mod workers;
 
 pub use registry::{LiveConnection, Registry};
 pub use serve::{Listeners, serve_pod};
-pub use workers::Workers;
+pub use workers::{Tuning, Workers};
 
 use mesh_common::snapshot::Snapshot;
 use mesh_common::workload::Workload;
@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::bpf::Datapath;
+use crate::direct::Direct;
 use crate::observe::Observer;
 use crate::pod::Pod;
 use crate::state::{CertificateError, Certificates, Svid};
@@ -49,6 +50,8 @@ pub struct Mesh {
     pub certificates: Certificates,
     /// The eBPF side.
     pub datapath: Arc<Datapath>,
+    /// What does without tunnels.
+    pub direct: Direct,
     /// Outbound tunnels that are open.
     pub tunnels: Arc<AtomicUsize>,
     /// Live inbound connections.
@@ -83,12 +86,14 @@ impl Mesh {
         snapshot: watch::Receiver<Arc<Snapshot>>,
         certificates: Certificates,
         datapath: Arc<Datapath>,
+        direct: Direct,
         observer: Observer,
     ) -> Self {
         Self {
             snapshot,
             certificates,
             datapath,
+            direct,
             tunnels: Arc::default(),
             registry: Registry::default(),
             observer,
@@ -121,5 +126,28 @@ impl Mesh {
             Ok(svid) => Ok(svid?),
             Err(_) => Err(NoIdentity::Timeout(pod.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_outbound<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn of_inbound<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// The task of a connection lives as long as the connection: what it takes, ten thousand idle
+    /// ones take ten thousand times.
+    #[test]
+    fn the_task_of_a_connection_is_small() {
+        let (outbound, inbound) = (of_outbound(outbound::handle), of_inbound(inbound::stream));
+        println!("{outbound} {inbound}");
+        assert!(outbound <= 1100, "outbound: {outbound} bytes");
+        assert!(inbound <= 1100, "inbound: {inbound} bytes");
     }
 }

@@ -9,13 +9,15 @@ use std::time::Duration;
 use super::Mesh;
 use super::dial;
 use super::identify::{Captured, NoRoute, Route, route};
+use super::loads::Counted;
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
 use super::workers::Worker;
+use crate::drain::Drain;
 use crate::hbone::{self, Baggage, ConnectRequest, Key, OpenError, TraceParent, Tunnel};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
-use crate::socket::Socket;
+use crate::socket::{CongestionControl, Socket};
 use crate::state::Svid;
 use crate::tls;
 
@@ -29,6 +31,17 @@ struct Failed {
     flag: Flag,
     error: String,
     try_another: bool,
+}
+
+impl Failed {
+    /// No other endpoint would do.
+    fn for_good(flag: Flag, error: impl std::fmt::Display) -> Self {
+        Self {
+            flag,
+            error: error.to_string(),
+            try_another: false,
+        }
+    }
 }
 
 impl From<OpenError> for Failed {
@@ -50,10 +63,62 @@ impl From<OpenError> for Failed {
 
 /// Serves one connection accepted on a pod's outbound port.
 pub(super) async fn handle(worker: Rc<Worker>, pod: Arc<Pod>, tcp: Socket, client: SocketAddr) {
+    // Boxed, so that what opening takes is let go of before the connection is relayed.
+    let Some(mut opened) = Box::pin(open_captured(worker, pod, tcp, client)).await else {
+        return;
+    };
+    let traffic = opened.record.opened();
+    let (tcp, next, drain) = (opened.tcp, opened.next, opened.drain);
+    let relaying = async {
+        match next {
+            Next::Tunnel(stream, _lease, _load) => {
+                relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await
+            }
+            Next::Clear(server) => Box::pin(relay::tcp(tcp, server, &traffic)).await,
+        }
+    };
+    let outcome = tokio::select! {
+        result = relaying => match result {
+            Ok(()) => Outcome::completed(),
+            Err(e) => Outcome::failed(Flag::Ok, e),
+        },
+        () = drain.expired() => drained(),
+    };
+    opened.record.end(outcome);
+}
+
+/// A connection that can be relayed.
+struct Opened {
+    record: Record,
+    tcp: Socket,
+    next: Next,
+    drain: Drain,
+}
+
+/// What an application's connection is relayed to.
+enum Next {
+    /// A stream, its place on its tunnel, and the load it counts as.
+    Tunnel(hbone::Stream, hbone::Lease, Option<Counted>),
+    /// A connection in the clear.
+    Clear(Socket),
+}
+
+fn drained() -> Outcome {
+    Outcome::failed(Flag::Ok, "closed at the drain deadline")
+}
+
+/// Opens the way for a captured connection; when there is none it is reset, and that recorded.
+async fn open_captured(
+    worker: Rc<Worker>,
+    pod: Arc<Pod>,
+    tcp: Socket,
+    client: SocketAddr,
+) -> Option<Opened> {
     let mesh = &worker.mesh;
     let Some(destination) = original_destination(mesh, &tcp).await else {
         tracing::debug!(%pod, %client, "a connection to the capture port itself was refused");
-        return tcp.reset();
+        tcp.reset();
+        return None;
     };
     let captured = Captured {
         pod,
@@ -70,11 +135,25 @@ pub(super) async fn handle(worker: Rc<Worker>, pod: Arc<Pod>, tcp: Socket, clien
         security: Security::None,
     });
     let drain = captured.pod.drain.clone();
-    let outcome = tokio::select! {
-        outcome = carry(&worker, captured, &mut record) => outcome,
-        () = drain.expired() => Outcome::failed(Flag::Ok, "closed at the drain deadline"),
+    let next = tokio::select! {
+        next = open(&worker, &captured, &mut record) => {
+            next.map_err(|failed| Outcome::failed(failed.flag, failed.error))
+        }
+        () = drain.expired() => Err(drained()),
     };
-    record.end(outcome);
+    match next {
+        Ok(next) => Some(Opened {
+            record,
+            tcp: captured.tcp,
+            next,
+            drain,
+        }),
+        Err(outcome) => {
+            captured.tcp.reset();
+            record.end(outcome);
+            None
+        }
+    }
 }
 
 /// The kernel hands the destination over just before or just after accept() returns.
@@ -93,22 +172,14 @@ async fn original_destination(mesh: &Mesh, tcp: &Socket) -> Option<SocketAddr> {
     None
 }
 
-async fn carry(worker: &Worker, captured: Captured, record: &mut Record) -> Outcome {
+/// Finds the next hop and opens a connection to it; of a service, to another endpoint if one fails.
+async fn open(worker: &Worker, captured: &Captured, record: &mut Record) -> Result<Next, Failed> {
     let mesh = &worker.mesh;
-    let Captured {
-        pod,
-        tcp,
-        client,
-        destination,
-    } = captured;
-    let refuse = |tcp: Socket, flag: Flag, error: String| {
-        tcp.reset();
-        Outcome::failed(flag, error)
-    };
-    let workload = match mesh.workload(&pod).await {
-        Ok(workload) => workload,
-        Err(e) => return refuse(tcp, Flag::Identity, e.to_string()),
-    };
+    let pod = &captured.pod;
+    let workload = mesh
+        .workload(pod)
+        .await
+        .map_err(|e| Failed::for_good(Flag::Identity, e))?;
     record.parties_mut().source.identity = Some(workload.identity());
     record.parties_mut().source.workload = Some(workload.clone());
 
@@ -116,23 +187,24 @@ async fn carry(worker: &Worker, captured: Captured, record: &mut Record) -> Outc
     let mut tried = Vec::new();
     let mut last: Option<Failed> = None;
     while tried.len() < ATTEMPTS {
-        let next = route(&mesh.state(), &workload, destination, &mesh.loads, &tried);
+        let next = route(
+            &mesh.state(),
+            &workload,
+            captured.destination,
+            &mesh.loads,
+            &tried,
+        );
         let route = match (next, last.take()) {
             (Ok(route), _) => route,
             // No further endpoint: what the last one said tells more.
-            (Err(NoRoute::NoEndpoint(..)), Some(failed)) => {
-                return refuse(tcp, failed.flag, failed.error);
-            }
-            (Err(e), _) => return refuse(tcp, Flag::Connect, e.to_string()),
+            (Err(NoRoute::NoEndpoint(..)), Some(failed)) => return Err(failed),
+            (Err(e), _) => return Err(Failed::for_good(Flag::Connect, e)),
         };
         describe(record, &route, &trace);
         let load = route.workload().map(|w| mesh.loads.count(&w.uid));
         let failed = match &route {
-            Route::Passthrough { address, .. } => match passthrough(&pod, *address).await {
-                Ok(server) => {
-                    let traffic = record.opened();
-                    return ended(relay::tcp(tcp, server, &traffic).await);
-                }
+            Route::Passthrough { address, .. } => match passthrough(pod, *address).await {
+                Ok(server) => return Ok(Next::Clear(server)),
                 Err(e) => Failed {
                     flag: Flag::Connect,
                     error: format!("cannot reach {address}: {e}"),
@@ -140,12 +212,12 @@ async fn carry(worker: &Worker, captured: Captured, record: &mut Record) -> Outc
                 },
             },
             Route::Tunnel { .. } => {
-                match open_tunnel(worker, &pod, &workload, &route, client, &trace).await {
+                let client = captured.client;
+                match open_tunnel(worker, pod, &workload, &route, client, &trace).await {
                     Ok((stream, lease)) => {
-                        let traffic = record.opened();
-                        let result = relay::tunnel(tcp, stream, TcpSide::Client, &traffic).await;
-                        drop((lease, load));
-                        return ended(result);
+                        // The address that was dialled; a service's is not the endpoint's.
+                        mesh.direct.consider(pod, captured.destination);
+                        return Ok(Next::Tunnel(stream, lease, load));
                     }
                     Err(failed) => failed,
                 }
@@ -153,21 +225,11 @@ async fn carry(worker: &Worker, captured: Captured, record: &mut Record) -> Outc
         };
         match (failed.try_another, route.service(), route.workload()) {
             (true, Some(_), Some(endpoint)) => tried.push(endpoint.uid.clone()),
-            _ => return refuse(tcp, failed.flag, failed.error),
+            _ => return Err(failed),
         }
         last = Some(failed);
     }
-    match last {
-        Some(failed) => refuse(tcp, failed.flag, failed.error),
-        None => refuse(tcp, Flag::Connect, "no attempt was made".into()),
-    }
-}
-
-fn ended(result: Result<(), relay::RelayError>) -> Outcome {
-    match result {
-        Ok(()) => Outcome::completed(),
-        Err(e) => Outcome::failed(Flag::Ok, e),
-    }
+    Err(last.unwrap_or_else(|| Failed::for_good(Flag::Connect, "no attempt was made")))
 }
 
 fn describe(record: &mut Record, route: &Route, trace: &TraceParent) {
@@ -234,19 +296,25 @@ async fn open_tunnel(
     let baggage = Baggage::of(source);
     let host = service.as_ref().map(|s| &*s.hostname);
     let request = asked.fields(&baggage, host);
+    let congestion = &worker.tuning.congestion;
     let opened = worker
         .pool
-        .open(&key, &request, || dial_tunnel(pod, &svid, &key))
+        .open(&key, &request, || dial_tunnel(pod, &svid, &key, congestion))
         .await;
     Ok(opened?)
 }
 
-async fn dial_tunnel(pod: &Pod, svid: &Svid, key: &Key) -> Result<Tunnel, OpenError> {
+async fn dial_tunnel(
+    pod: &Pod,
+    svid: &Svid,
+    key: &Key,
+    congestion: &CongestionControl,
+) -> Result<Tunnel, OpenError> {
     let to = key.destination;
     let unreachable = |e| OpenError::Dial(to, Arc::new(e));
-    let tcp = dial::connect(dial::socket(pod, to).map_err(unreachable)?, to)
-        .await
-        .map_err(unreachable)?;
+    let socket = dial::socket(pod, to).map_err(unreachable)?;
+    congestion.apply(&socket).map_err(unreachable)?;
+    let tcp = dial::connect(socket, to).await.map_err(unreachable)?;
     let handshake = async {
         let peer = tls::client(svid, key.expected.clone(), tcp)
             .await

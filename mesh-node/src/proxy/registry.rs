@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use crate::pod::Pod;
 
@@ -43,8 +43,9 @@ impl Facts {
 struct Entry {
     facts: Facts,
     since: Instant,
-    revoked: CancellationToken,
+    /// What policy says now, once it no longer allows the connection.
     verdict: OnceLock<Verdict>,
+    revoked: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -80,8 +81,8 @@ impl Registry {
         let entry = Arc::new(Entry {
             facts,
             since: Instant::now(),
-            revoked: CancellationToken::new(),
             verdict: OnceLock::new(),
+            revoked: Notify::new(),
         });
         let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let id = live.next;
@@ -103,7 +104,7 @@ impl Registry {
         for entry in entries {
             let verdict = entry.facts.judge(snapshot);
             if !verdict.is_allow() && entry.verdict.set(verdict).is_ok() {
-                entry.revoked.cancel();
+                entry.revoked.notify_waiters();
             }
         }
     }
@@ -146,12 +147,14 @@ impl Registration {
 
     /// Completes when policy no longer allows the connection, with the verdict that says so.
     pub(super) async fn revoked(&self) -> Verdict {
-        self.entry.revoked.cancelled().await;
-        self.entry
-            .verdict
-            .get()
-            .cloned()
-            .unwrap_or_else(Verdict::unknown_destination)
+        loop {
+            // Listening before looking: a revocation in between is seen by one of the two.
+            let revoked = self.entry.revoked.notified();
+            if let Some(verdict) = self.entry.verdict.get() {
+                return verdict.clone();
+            }
+            revoked.await;
+        }
     }
 }
 

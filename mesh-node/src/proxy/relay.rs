@@ -17,6 +17,9 @@ use crate::hbone::{ReadSize, Stream, StreamError};
 use crate::observe::Traffic;
 use crate::socket::Socket;
 
+#[cfg(test)]
+mod tests;
+
 /// Read at once from a connection that is relayed in the clear, bytes.
 const READ: usize = 256 << 10;
 /// Reads of one connection before others get their turn.
@@ -112,11 +115,14 @@ pub(super) async fn tunnel(
     stream.attach(tcp.socket.clone(), move |n| side.count_written(&counted, n));
     let mut size = ReadSize::default();
     let (mut sent_all, mut received_all) = (false, false);
-    poll_fn(|cx| {
+    let result = poll_fn(|cx| {
         stream.remember(cx);
         if !received_all && let Poll::Ready(delivered) = stream.poll_deliver(cx) {
             delivered.map_err(|e| side.failed(e))?;
-            tcp.socket.finish().map_err(|e| side.broke(e))?;
+            // After the other direction has ended, closing says the same.
+            if !sent_all {
+                tcp.socket.finish().map_err(|e| side.broke(e))?;
+            }
             received_all = true;
         }
         let mut reads = 0;
@@ -132,17 +138,20 @@ pub(super) async fn tunnel(
         if sent_all && received_all {
             return Poll::Ready(Ok(()));
         }
-        if sent_all {
-            stream.check().map_err(|e| side.failed(e))?;
-        }
         if reads == READS {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     })
-    .await?;
-    tcp.armed = false;
-    Ok(())
+    .await;
+    tcp.armed = match &result {
+        Ok(()) => false,
+        // A reset would take back what the kernel has not delivered yet. Without a tunnel the connection
+        // is closed, and so is reset once the application sends more.
+        Err(RelayError::Stream(StreamError::Tunnel(_))) => !received_all,
+        Err(_) => true,
+    };
+    result
 }
 
 /// Relays between two TCP connections, with the same guarantees.
@@ -210,7 +219,9 @@ impl Copying {
             }
             (self.rest, self.written) = (Vec::new(), 0);
             let read = SCRATCH.with_borrow_mut(|scratch| {
-                scratch.resize(READ, 0);
+                if scratch.is_empty() {
+                    *scratch = vec![0; READ];
+                }
                 let Poll::Ready(read) = from.poll_read(cx, scratch) else {
                     return Ok(Poll::Pending);
                 };

@@ -53,10 +53,15 @@ impl Listeners {
     pub fn open(netns: &Netns, workers: &Workers) -> io::Result<Self> {
         netns.run(|| {
             let set = |_| {
+                // What is accepted inherits these options.
                 Ok(Set {
-                    outbound: listen(OUTBOUND)?,
-                    plaintext: listen(PLAINTEXT)?,
-                    hbone: listen(hbone::PORT)?,
+                    outbound: listen(OUTBOUND, dial::tune_local)?,
+                    plaintext: listen(PLAINTEXT, dial::tune)?,
+                    hbone: listen(hbone::PORT, |socket| {
+                        dial::tune(socket);
+                        // Checked when the agent started.
+                        let _ = workers.tuning().congestion.apply(socket);
+                    })?,
                 })
             };
             let sets = (0..workers.listening()).map(set);
@@ -74,12 +79,13 @@ impl Listeners {
     }
 }
 
-fn listen(port: u16) -> io::Result<TcpListener> {
+fn listen(port: u16, tune: impl Fn(&RawSocket)) -> io::Result<TcpListener> {
     let named =
         |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on port {port}: {e}"));
     let socket = match RawSocket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)) {
         Ok(socket) => {
             socket.set_only_v6(false).map_err(named)?;
+            tune(&socket);
             prepare(&socket, (Ipv6Addr::UNSPECIFIED, port).into()).map(|()| socket)
         }
         Err(e) => Err(e),
@@ -88,6 +94,7 @@ fn listen(port: u16) -> io::Result<TcpListener> {
         Err(e) if e.kind() != io::ErrorKind::AddrInUse => {
             let socket =
                 RawSocket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(named)?;
+            tune(&socket);
             prepare(&socket, (Ipv4Addr::UNSPECIFIED, port).into()).map_err(named)?;
             socket
         }
@@ -102,8 +109,6 @@ fn prepare(socket: &RawSocket, address: SocketAddr) -> io::Result<()> {
     // One socket for each worker.
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    // What is accepted inherits these.
-    dial::tune(socket);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)
 }

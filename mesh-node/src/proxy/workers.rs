@@ -6,12 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
 use super::Mesh;
+use crate::busy_poll;
 use crate::hbone::Pool;
+use crate::socket::CongestionControl;
 
 /// Workers that listen for one pod. More would cost every pod sockets, and few pods are that busy.
 const LISTENING: usize = 4;
@@ -22,6 +25,16 @@ pub(super) struct Worker {
     pub(super) mesh: Mesh,
     /// The tunnels of this thread.
     pub(super) pool: Pool,
+    pub(super) tuning: Tuning,
+}
+
+/// What is set for speed.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// Of tunnels.
+    pub congestion: CongestionControl,
+    /// How long a thread may look for a small message before it sleeps.
+    pub busy_poll: Duration,
 }
 
 type Job = Box<dyn FnOnce(&Rc<Worker>) + Send>;
@@ -29,6 +42,7 @@ type Job = Box<dyn FnOnce(&Rc<Worker>) + Send>;
 /// The threads. Cheap to clone; they end when the last clone is dropped and nothing is left to do.
 #[derive(Clone, Debug)]
 pub struct Workers {
+    tuning: Tuning,
     jobs: Arc<[UnboundedSender<Job>]>,
     next: Arc<AtomicUsize>,
 }
@@ -38,12 +52,18 @@ impl Workers {
     ///
     /// # Errors
     /// When a thread or its runtime cannot be had.
-    pub fn start(count: usize, mesh: &Mesh) -> io::Result<Self> {
-        let jobs = (0..count.max(1)).map(|number| start(number, mesh.clone()));
+    pub fn start(count: usize, mesh: &Mesh, tuning: &Tuning) -> io::Result<Self> {
+        let jobs = (0..count.max(1)).map(|number| start(number, mesh.clone(), tuning.clone()));
         Ok(Self {
+            tuning: tuning.clone(),
             jobs: jobs.collect::<io::Result<_>>()?,
             next: Arc::default(),
         })
+    }
+
+    /// What is set for speed.
+    pub(super) fn tuning(&self) -> &Tuning {
+        &self.tuning
     }
 
     /// How many of them listen for one pod.
@@ -75,15 +95,19 @@ impl Workers {
     }
 }
 
-fn start(number: usize, mesh: Mesh) -> io::Result<UnboundedSender<Job>> {
+fn start(number: usize, mesh: Mesh, tuning: Tuning) -> io::Result<UnboundedSender<Job>> {
     let (sender, mut jobs) = unbounded_channel::<Job>();
     let runtime = Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new()
         .name(format!("data-plane-{number}"))
         .spawn(move || {
             let pool = Pool::new(mesh.tunnels.clone());
-            let worker = Rc::new(Worker { mesh, pool });
+            let busy_poll = tuning.busy_poll;
+            let worker = Rc::new(Worker { mesh, pool, tuning });
             let local = LocalSet::new();
+            if busy_poll > Duration::ZERO {
+                local.spawn_local(busy_poll::run(busy_poll));
+            }
             local.spawn_local(worker.pool.clone().sweep());
             local.block_on(&runtime, async move {
                 while let Some(job) = jobs.recv().await {

@@ -2,7 +2,10 @@
 //! program can be replaced in place.
 
 use aya::Pod;
-use mesh_common::abi::{Address, Agent, EnrolledPod, FlowKey, ListenerKey, Origin};
+use mesh_common::abi::{
+    Address, Agent, DirectEvent, DirectKey, DirectSocket, EnrolledPod, Exemption, Expected,
+    FlowKey, ListenerKey, Origin,
+};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -22,7 +25,34 @@ macro_rules! impl_pod {
     };
 }
 
-impl_pod!(Address, Agent, EnrolledPod, FlowKey, ListenerKey, Origin);
+impl_pod!(
+    Address,
+    Agent,
+    DirectEvent,
+    DirectKey,
+    DirectSocket,
+    EnrolledPod,
+    Exemption,
+    Expected,
+    FlowKey,
+    ListenerKey,
+    Origin
+);
+
+impl<T> Abi<T>
+where
+    Self: Pod,
+{
+    /// Reads a value from as many bytes as it has; none when there are fewer or more.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<T> {
+        if bytes.len() != size_of::<Self>() {
+            return None;
+        }
+        // SAFETY: there are enough bytes, any bytes are a value, and they need not be aligned.
+        Some(unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() }.0)
+    }
+}
 
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;

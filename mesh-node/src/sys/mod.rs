@@ -7,11 +7,15 @@
     reason = "calls that no safe library offers, each with its argument"
 )]
 
+mod addresses;
 pub mod bpf;
+mod memory;
 mod netlink;
 mod netns;
+pub mod sock_diag;
 mod watch;
 
-pub use netlink::interface_addresses;
+pub use addresses::interface_addresses;
+pub use memory::release_unused;
 pub use netns::{Netns, netns_cookie};
-pub use watch::{watch_listener, watch_stream};
+pub use watch::{watch_arrival, watch_listener, watch_stream};

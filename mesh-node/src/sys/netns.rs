@@ -1,11 +1,13 @@
 //! Network namespaces: held by descriptor, entered by one thread for one call.
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A network namespace, kept alive for as long as this value or a clone of it exists.
@@ -62,7 +64,13 @@ impl AsFd for Netns {
 }
 
 fn run_in<T>(netns: BorrowedFd<'_>, f: impl FnOnce() -> T) -> io::Result<T> {
-    let home = Home(File::open("/proc/thread-self/ns/net")?);
+    let home = Home(HOME.with(|home| match home.get() {
+        Some(home) => Ok(home.clone()),
+        None => {
+            let opened = Rc::new(File::open("/proc/thread-self/ns/net")?);
+            Ok::<_, io::Error>(home.get_or_init(|| opened).clone())
+        }
+    })?);
     enter(netns).map_err(|e| match e.raw_os_error() {
         Some(libc::EINVAL) => io::Error::new(e.kind(), "not a network namespace"),
         Some(libc::EPERM) => io::Error::new(
@@ -83,8 +91,13 @@ fn enter(netns: BorrowedFd<'_>) -> io::Result<()> {
     )?)
 }
 
+thread_local! {
+    /// The network namespace in which this thread lives; it leaves it only for the time of a call.
+    static HOME: OnceCell<Rc<File>> = const { OnceCell::new() };
+}
+
 /// Brings the thread back when dropped.
-struct Home(File);
+struct Home(Rc<File>);
 
 impl Drop for Home {
     fn drop(&mut self) {

@@ -21,6 +21,7 @@ const LARGEST: usize = 128 << 10;
 trait Handshake: Sized {
     type Data;
     fn process<'a, 'b>(&'a mut self, input: &'b mut [u8]) -> UnbufferedStatus<'a, 'b, Self::Data>;
+    fn has_more_to_say(&self) -> bool;
     fn finish(self) -> Result<Finished, PeerError>;
 }
 
@@ -41,6 +42,10 @@ macro_rules! handshake {
                 input: &'b mut [u8],
             ) -> UnbufferedStatus<'a, 'b, $data> {
                 self.process_tls_records(input)
+            }
+
+            fn has_more_to_say(&self) -> bool {
+                self.wants_write()
             }
 
             fn finish(self) -> Result<Finished, PeerError> {
@@ -92,6 +97,7 @@ async fn drive<H: Handshake>(
     let (mut input, mut filled) = (vec![0; READ], 0);
     let mut output = Vec::new();
     let mut early = Vec::new();
+    let mut flushed = false;
     loop {
         let buffer = input.get_mut(..filled).unwrap_or_default();
         let UnbufferedStatus {
@@ -113,6 +119,12 @@ async fn drive<H: Handshake>(
                     early.extend_from_slice(record.payload);
                     discard += record.discard;
                 }
+            }
+            // The answer to a key update is kept back until something is written. A write without room
+            // writes nothing else.
+            Ok(ConnectionState::WriteTraffic(mut traffic)) if !flushed => {
+                flushed = true;
+                let _ = traffic.encrypt(&[0], &mut []);
             }
             Ok(ConnectionState::WriteTraffic(_)) => {
                 discard_front(&mut input, &mut filled, discard);
@@ -193,15 +205,16 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) -> Resu
     data.encode(place).map(|_| ()).map_err(defect)
 }
 
-/// Tells the peer why, if that is possible at once.
+/// Tells the peer why.
 async fn alert<H: Handshake>(connection: &mut H, socket: &Socket, mut output: Vec<u8>) {
-    while let UnbufferedStatus {
-        state: Ok(ConnectionState::EncodeTlsData(data)),
-        ..
-    } = connection.process(&mut [])
-    {
+    // Once all is said, rustls would look at its input again.
+    while connection.has_more_to_say() {
+        let UnbufferedStatus { state, .. } = connection.process(&mut []);
+        let Ok(ConnectionState::EncodeTlsData(data)) = state else {
+            break;
+        };
         if encode(data, &mut output).is_err() {
-            return;
+            break;
         }
     }
     let _ = socket.write_all(&output).await;

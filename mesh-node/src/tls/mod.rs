@@ -10,6 +10,8 @@ mod handshake;
 mod sabotage;
 mod session;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod verify;
 

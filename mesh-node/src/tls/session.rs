@@ -12,6 +12,9 @@ use rustls::kernel::KernelConnection;
 use std::ops::Range;
 use thiserror::Error;
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes before the content of a record.
 pub const HEADER: usize = 5;
 /// Bytes after the content of a record: its type and the tag.
@@ -24,6 +27,8 @@ const TAG: usize = 16;
 const CIPHERTEXT: usize = CONTENT + 256;
 /// Post-handshake messages that are still incomplete.
 const HANDSHAKE_LIMIT: usize = 64 << 10;
+/// Key updates in a row without application data between them.
+const KEY_UPDATES: u32 = 32;
 
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
@@ -134,6 +139,8 @@ pub struct Session {
     handshake: Vec<u8>,
     /// The peer asked for a key update of ours.
     update_asked: bool,
+    /// Key updates of the peer since its last application data.
+    updates: u32,
 }
 
 impl Session {
@@ -156,7 +163,14 @@ impl Session {
             rekey: Box::new(connection),
             handshake: Vec::new(),
             update_asked: false,
+            updates: 0,
         })
+    }
+
+    /// Updates the sealing key after this many records.
+    #[cfg(test)]
+    pub(crate) fn limit_records(&mut self, limit: u64) {
+        self.limit = limit;
     }
 
     /// Makes the first [`HEADER`] + `content` + [`TRAILER`] bytes of `record` a record of
@@ -269,16 +283,24 @@ impl Session {
         let Some(last) = inner.iter().rposition(|&byte| byte != 0) else {
             return Err(SessionError::Peer("a record without a type"));
         };
-        let (content, kind) = (inner.get(..last).unwrap_or_default(), inner.get(last));
-        if content.len() > CONTENT {
+        if inner.len() > CONTENT + 1 {
             return Err(SessionError::Peer("a record that is too large"));
+        }
+        let (content, kind) = (inner.get(..last).unwrap_or_default(), inner.get(last));
+        if kind != Some(&HANDSHAKE) && !self.handshake.is_empty() {
+            return Err(SessionError::Peer("a handshake message is interrupted"));
         }
         let length = HEADER + protected;
         match kind {
-            Some(&APPLICATION_DATA) => Ok(Opened::Data {
-                content: HEADER..HEADER + last,
-                length,
-            }),
+            Some(&APPLICATION_DATA) => {
+                if last > 0 {
+                    self.updates = 0;
+                }
+                Ok(Opened::Data {
+                    content: HEADER..HEADER + last,
+                    length,
+                })
+            }
             Some(&HANDSHAKE) => {
                 let message = content.to_vec();
                 self.post_handshake(&message)?;
@@ -318,7 +340,8 @@ impl Session {
             return Err(SessionError::Peer("a handshake message of a wrong size"));
         }
         self.handshake.extend_from_slice(piece);
-        while let [kind, a, b, c, rest @ ..] = self.handshake.as_slice() {
+        let mut done = 0;
+        while let Some([kind, a, b, c, rest @ ..]) = self.handshake.get(done..) {
             let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
             let Some(body) = rest.get(..length) else {
                 break;
@@ -328,6 +351,10 @@ impl Session {
                 (NEW_SESSION_TICKET, _) => {}
                 (KEY_UPDATE, [asked @ (0 | 1)]) if rest.len() == 1 => {
                     self.update_asked |= *asked == 1;
+                    self.updates += 1;
+                    if self.updates > KEY_UPDATES {
+                        return Err(SessionError::Peer("too many key updates"));
+                    }
                     let secrets = self
                         .rekey
                         .next_opening()
@@ -336,8 +363,9 @@ impl Session {
                 }
                 _ => return Err(SessionError::Peer("an unexpected handshake message")),
             }
-            self.handshake.drain(..4 + length);
+            done += 4 + length;
         }
+        self.handshake.drain(..done);
         if self.handshake.is_empty() {
             self.handshake = Vec::new();
         }

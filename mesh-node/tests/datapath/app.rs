@@ -7,6 +7,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -16,6 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Marks an answer among what the test harness prints.
 const MARK: char = '@';
 
+/// How the connections ended that this process holds.
+static ENDED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// Connections that this process's servers accepted.
 static ACCEPTED: AtomicU64 = AtomicU64::new(0);
 
@@ -103,9 +106,12 @@ fn obey(command: &str) -> io::Result<String> {
     match words[..] {
         ["connect", to] => converse(&socket(to, None, None)?),
         ["connect", to, device] => converse(&socket(to, Some(device), None)?),
+        ["connect-from", source, to] => converse(&socket_from(source, to)?),
         ["connect-mptcp", to] => converse(&socket(to, None, Some(Protocol::MPTCP))?),
         ["reconnect", first, second] => reconnect(first, second),
         ["race", threads, connects] => race(number(threads), number(connects)),
+        ["hold", to] => hold(to),
+        ["ended"] => Ok(ENDED.lock().unwrap().join(" ")),
         ["udp", to] => udp(to.parse().unwrap()),
         ["serve", at] => serve(at.parse().unwrap()),
         ["accepted"] => Ok(ACCEPTED.load(Ordering::SeqCst).to_string()),
@@ -129,6 +135,14 @@ fn socket(to: &str, device: Option<&str>, protocol: Option<Protocol>) -> io::Res
     Ok(socket.into())
 }
 
+fn socket_from(source: &str, to: &str) -> io::Result<TcpStream> {
+    let to: SocketAddr = to.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into())?;
+    socket.connect_timeout(&to.into(), TIMEOUT)?;
+    Ok(socket.into())
+}
+
 /// What the client sees of itself and of the far end, and what the far end has to say.
 fn converse(stream: &TcpStream) -> io::Result<String> {
     let mut reply = String::new();
@@ -139,6 +153,21 @@ fn converse(stream: &TcpStream) -> io::Result<String> {
         stream.peer_addr()?,
         reply.trim_end()
     ))
+}
+
+/// Connects and reads on until the connection ends.
+fn hold(to: &str) -> io::Result<String> {
+    let stream = socket(to, None, None)?;
+    let answer = converse(&stream)?;
+    stream.set_read_timeout(None)?;
+    thread::spawn(move || {
+        let end = match (&stream).read(&mut [0]) {
+            Ok(read) => format!("{read}"),
+            Err(e) => format!("{:?}", e.kind()),
+        };
+        ENDED.lock().unwrap().push(end);
+    });
+    Ok(answer)
 }
 
 /// Uses one socket for two connects, with a disconnect in between.

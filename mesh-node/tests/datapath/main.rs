@@ -7,6 +7,7 @@
 )]
 
 mod app;
+mod direct;
 mod inbound;
 mod lab;
 mod lifecycle;

@@ -46,7 +46,9 @@ impl Frame {
 
     /// Whether it is an answer of 200.
     pub(crate) fn is_ok(&self) -> bool {
-        self.kind == HEADERS && self.payload.first() == Some(&STATUS_200)
+        // A block may begin with a size update of the dynamic table (RFC 7541, section 6.3).
+        let mut block = self.payload.iter().skip_while(|&&byte| byte & 0xe0 == 0x20);
+        self.kind == HEADERS && block.next() == Some(&STATUS_200)
     }
 
     /// The code of a RST_STREAM or GOAWAY.

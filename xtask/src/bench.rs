@@ -1,0 +1,156 @@
+//! `cargo xtask bench`: measurements of the mesh beside no mesh and beside others.
+
+use crate::exec::{become_command, command, is_root};
+use crate::{build, setup};
+use anyhow::{Context as _, Result, bail};
+use std::path::Path;
+
+/// What to measure.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Throughput, latency, new connections, CPU time and memory of the data plane.
+    Dataplane(Dataplane),
+}
+
+/// Measure the data plane.
+///
+/// Without --soak and --scaling: every load through every contender, round by round, then memory and
+/// enrolment time of the proxies. Contenders are `direct` (no proxy), `weft` and the peer, each also as
+/// `-same-node`. The figures are a table on stdout; progress goes to stderr. Exit code 0: everything was
+/// measured; 1: a proxy grew under --soak; 2: something could not be measured.
+#[derive(clap::Args)]
+pub(crate) struct Dataplane {
+    /// Compare with another node proxy that speaks ZDS and takes ztunnel's variables.
+    #[arg(long, value_name = "NAME=PATH")]
+    peer: Option<String>,
+    /// How often everything is measured for every contender; a published report takes at least 5.
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// How long each run is measured, seconds.
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u32>,
+    /// Only what has a name that begins so, for example `bulk-1,rtt-64b,memory-idle`.
+    #[arg(long, value_name = "NAME[,..]")]
+    only: Option<String>,
+    /// Only these contenders, for example `direct,weft`.
+    #[arg(long, value_name = "NAME[,..]")]
+    contenders: Option<String>,
+    /// Instead, load one contender, weft unless --contenders says another, for so long in every way at
+    /// once, and fail when its proxies grow.
+    #[arg(long, value_name = "MINUTES", conflicts_with = "scaling")]
+    soak: Option<u32>,
+    /// Instead, count what the agents' threads cost each other, with 1, 2, 4 and 8 of them.
+    #[arg(long)]
+    scaling: bool,
+    /// Write the report as one JSON object to this file; to stdout, instead of the table, without a name.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = STDOUT)]
+    json: Option<String>,
+    /// Write a plot of the main figures to this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<String>,
+}
+
+/// What stands for stdout where a file is expected.
+const STDOUT: &str = "-";
+
+/// Installs, builds, and becomes the benchmark.
+pub(crate) fn run(what: &Command) -> Result<()> {
+    match what {
+        Command::Dataplane(args) => dataplane(args),
+    }
+}
+
+fn dataplane(args: &Dataplane) -> Result<()> {
+    if !is_root() {
+        bail!(
+            "the lab needs root (namespaces, cgroups, eBPF); run `sudo cargo xtask bench dataplane`"
+        );
+    }
+    setup::run(&setup::Needs::bench())?;
+    build::bench()?;
+    let bin_dir = build::dist_dir();
+    let mut bench = command(&bin_dir.join("weft-bench").to_string_lossy(), &[]);
+    bench.env("WEFT_BIN_DIR", &bin_dir);
+    bench.args(args.words(&std::env::current_dir()?)?);
+    become_command(bench, "is it built?")
+}
+
+impl Dataplane {
+    /// The benchmark's own arguments. It runs in the workspace's root: files are named from `here`, the
+    /// caller's directory.
+    fn words(&self, here: &Path) -> Result<Vec<String>> {
+        let absolute = |file: &String| here.join(file).display().to_string();
+        let report = |file: &String| match &**file {
+            STDOUT => STDOUT.to_owned(),
+            _ => absolute(file),
+        };
+        let peer = self.peer.as_deref().map(|peer| {
+            let named = peer.split_once('=');
+            let (name, path) = named.with_context(|| format!("{peer:?} is not NAME=PATH"))?;
+            anyhow::Ok(format!("{name}={}", absolute(&path.to_owned())))
+        });
+        let number = |number: Option<u32>| number.map(|number| number.to_string());
+        let options = [
+            ("--peer", peer.transpose()?),
+            ("--rounds", number(self.rounds)),
+            ("--seconds", number(self.seconds)),
+            ("--only", self.only.clone()),
+            ("--contenders", self.contenders.clone()),
+            ("--soak", number(self.soak)),
+            ("--json", self.json.as_ref().map(report)),
+            ("--svg", self.svg.as_ref().map(absolute)),
+        ];
+        let given = options
+            .into_iter()
+            .filter_map(|(flag, value)| Some(format!("{flag}={}", value?)));
+        let scaling = self.scaling.then(|| "--scaling".to_owned());
+        Ok(given.chain(scaling).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Command, Dataplane};
+    use clap::Parser;
+    use std::path::Path;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn words(arguments: &[&str]) -> anyhow::Result<Vec<String>> {
+        let all = ["bench", "dataplane"].iter().chain(arguments);
+        let Command::Dataplane(args) = Cli::try_parse_from(all)?.command;
+        Dataplane::words(&args, Path::new("/home/me"))
+    }
+
+    #[test]
+    fn files_are_named_from_the_callers_directory() {
+        assert_eq!(words(&[]).unwrap(), [""; 0]);
+        assert_eq!(
+            words(&[
+                "--peer",
+                "other=bin/proxy",
+                "--json",
+                "out.json",
+                "--svg",
+                "/tmp/a.svg"
+            ])
+            .unwrap(),
+            [
+                "--peer=other=/home/me/bin/proxy",
+                "--json=/home/me/out.json",
+                "--svg=/tmp/a.svg"
+            ]
+        );
+        assert_eq!(
+            words(&["--json", "--rounds", "3"]).unwrap(),
+            ["--rounds=3", "--json=-"]
+        );
+        assert_eq!(words(&["--scaling"]).unwrap(), ["--scaling"]);
+        assert!(words(&["--peer", "proxy"]).is_err());
+        assert!(words(&["--soak", "10", "--scaling"]).is_err());
+    }
+}
