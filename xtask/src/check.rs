@@ -41,6 +41,18 @@ const SABOTAGE_CLIPPY: &[&str] = &[
     "warnings",
 ];
 
+const FUZZ: &str = "fuzz/Cargo.toml";
+const FUZZ_CLIPPY: &[&str] = &[
+    "clippy",
+    "--manifest-path",
+    FUZZ,
+    "--locked",
+    "--all-targets",
+    "--",
+    "-D",
+    "warnings",
+];
+
 /// Runs every check and fails with the names of those that failed.
 pub(crate) fn run() -> Result<()> {
     setup::run(&setup::Needs::lints())?;
@@ -73,6 +85,16 @@ pub(crate) fn run() -> Result<()> {
             "fix the warnings above",
         ),
         ("clippy (eBPF)", ebpf, "fix the warnings above"),
+        (
+            "format (fuzz targets)",
+            cargo(&["fmt", "--manifest-path", FUZZ, "--check"]),
+            "run `cargo fmt --manifest-path fuzz/Cargo.toml`",
+        ),
+        (
+            "clippy (fuzz targets)",
+            cargo(FUZZ_CLIPPY),
+            "fix the warnings above",
+        ),
         (
             "cargo-deny (bans, licences, sources)",
             cargo(&[

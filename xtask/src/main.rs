@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod demo;
 mod exec;
+mod fuzz;
 mod setup;
 mod test;
 
@@ -36,6 +37,8 @@ enum Command {
     Bench(bench::Command),
     /// Run the unit, lab and integration tests (needs root).
     Test(test::Args),
+    /// Feed what reads hostile bytes with arbitrary ones.
+    Fuzz(fuzz::Args),
     /// Format, lints, licences, sources and documentation.
     Check,
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(what) => bench::run(&what),
         Command::Test(args) => test::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Check => check::run(),
     };
     match result {

@@ -9,6 +9,7 @@ use std::path::Path;
 const LLVM: &str = "/usr/lib/llvm-22";
 const BPF_LINKER: &str = "0.13.0";
 const CARGO_DENY: &str = "0.20.2";
+const CARGO_FUZZ: &str = "0.13.2";
 
 /// What it takes to build the programs.
 const BUILD_PACKAGES: &[&str] = &[
@@ -34,23 +35,29 @@ const LAB_PACKAGES: &[&str] = &[
     "util-linux",
 ];
 
+/// What it takes to build a fuzz target: its runtime is C++.
+const FUZZ_PACKAGES: &[&str] = &["g++"];
 /// What it takes to load the lab, to send a peer's connections to it, and to count system calls.
 const BENCH_PACKAGES: &[&str] = &["linux-perf", "nftables", "wrk"];
 
 /// Which prerequisites a command needs.
 pub(crate) struct Needs {
+    bpf: bool,
     lab: bool,
     bench: bool,
     lints: bool,
+    fuzz: bool,
 }
 
 impl Needs {
     /// For developers: all of them.
     pub(crate) const fn everything() -> Self {
         Self {
+            bpf: true,
             lab: true,
             bench: true,
             lints: true,
+            fuzz: true,
         }
     }
 
@@ -58,8 +65,7 @@ impl Needs {
     pub(crate) const fn lab() -> Self {
         Self {
             lab: true,
-            bench: false,
-            lints: false,
+            ..Self::build()
         }
     }
 
@@ -74,18 +80,28 @@ impl Needs {
     /// To build the programs.
     pub(crate) const fn build() -> Self {
         Self {
+            bpf: true,
             lab: false,
             bench: false,
             lints: false,
+            fuzz: false,
         }
     }
 
-    /// To check the sources.
+    /// To check the sources, those of the fuzz targets included.
     pub(crate) const fn lints() -> Self {
         Self {
-            lab: false,
-            bench: false,
             lints: true,
+            ..Self::build()
+        }
+    }
+
+    /// To run the fuzz targets.
+    pub(crate) const fn fuzz() -> Self {
+        Self {
+            bpf: false,
+            fuzz: true,
+            ..Self::build()
         }
     }
 }
@@ -98,15 +114,20 @@ pub(crate) fn run(needs: &Needs) -> Result<()> {
 fn install(needs: &Needs) -> Result<()> {
     packages(needs)?;
     components()?;
-    cargo_tool("bpf-linker", BPF_LINKER, |install| {
-        let path = std::env::var("PATH").unwrap_or_default();
-        install.args(["--no-default-features", "--features", "llvm-22"]);
-        install
-            .env("PATH", format!("{LLVM}/bin:{path}"))
-            .env("LLVM_PREFIX", LLVM);
-    })?;
+    if needs.bpf {
+        cargo_tool("bpf-linker", BPF_LINKER, |install| {
+            let path = std::env::var("PATH").unwrap_or_default();
+            install.args(["--no-default-features", "--features", "llvm-22"]);
+            install
+                .env("PATH", format!("{LLVM}/bin:{path}"))
+                .env("LLVM_PREFIX", LLVM);
+        })?;
+    }
     if needs.lints {
         cargo_tool("cargo-deny", CARGO_DENY, |_| {})?;
+    }
+    if needs.fuzz {
+        cargo_tool("cargo-fuzz", CARGO_FUZZ, |_| {})?;
     }
     Ok(())
 }
@@ -114,8 +135,11 @@ fn install(needs: &Needs) -> Result<()> {
 fn packages(needs: &Needs) -> Result<()> {
     let mut wanted = Vec::new();
     // A linker that is there was linked against its LLVM: its headers are needed to build it only.
-    if !has_tool("bpf-linker", BPF_LINKER) || !Path::new(LLVM).exists() {
+    if needs.bpf && (!has_tool("bpf-linker", BPF_LINKER) || !Path::new(LLVM).exists()) {
         wanted.extend(BUILD_PACKAGES);
+    }
+    if needs.fuzz || needs.lints {
+        wanted.extend(FUZZ_PACKAGES);
     }
     if needs.lab {
         wanted.extend(LAB_PACKAGES);

@@ -60,8 +60,10 @@ impl Limits {
 impl Connection {
     /// # Errors
     /// ENHANCE_YOUR_CALM when the peer has had too much of something.
-    pub(super) fn check_limits(&self) -> Result<(), ConnectionError> {
-        let limits = &self.limits;
+    pub(super) fn check_limits(&mut self) -> Result<(), ConnectionError> {
+        let limits = &mut self.limits;
+        // Those that were taken out wait no more.
+        limits.requests = limits.requests.min(self.control.len());
         let too_much = if self.control.len() > CONTROL + limits.requests {
             "the peer does not read the answers that it causes"
         } else if limits.empty > EMPTY_FRAMES {

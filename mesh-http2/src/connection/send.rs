@@ -102,7 +102,8 @@ impl Connection {
 
     /// Resets a stream; nothing happens when it is gone already.
     pub fn reset(&mut self, id: StreamId, code: ErrorCode) {
-        if !self.closed && self.streams.remove(&id).is_some() {
+        self.unseen.retain(|&unseen| unseen != id);
+        if self.streams.remove(&id).is_some() && !self.closed {
             self.drop_data(id);
             self.write_reset(id, code);
         }

@@ -5,7 +5,7 @@ use crate::wire::{
     self, ACK, DATA, END_STREAM, PING, RST_STREAM, block, connect, data, frame, header, headers,
     number, settings, window_update,
 };
-use mesh_http2::{Config, Connection, ErrorCode};
+use mesh_http2::{Config, Connection, ErrorCode, Event};
 
 const BOTH: [Role; 2] = [Role::Client, Role::Server];
 const WHOLE: usize = usize::MAX;
@@ -113,6 +113,22 @@ fn streams_that_the_goaway_leaves_out_are_told_of_before_the_end() {
 }
 
 #[test]
+fn a_stream_that_the_goaway_leaves_out_and_that_was_reset_since_is_told_of_no_more() {
+    let mut test = UnderTest::new(Role::Client, State::Asked);
+    test.open(3);
+    let input = wire::goaway(0, 0);
+    let mut rest = &input[..];
+    let told = test.connection.receive(&mut rest).unwrap();
+    assert!(matches!(told, Some(Event::GoAway(_))));
+    test.connection.reset(1, ErrorCode::CANCEL);
+    let outcome = test.waiting();
+    assert_eq!(outcome.told, []);
+    let refused = Told::Reset(3, ErrorCode::REFUSED_STREAM);
+    assert_eq!(test.outcome(&wire::ping(&[0; 8]), WHOLE).told, [refused]);
+    assert!(test.connection.is_over());
+}
+
+#[test]
 fn after_the_end_nothing_is_said_and_nothing_is_heard() {
     for role in BOTH {
         for by_peer in [false, true] {
@@ -127,7 +143,9 @@ fn after_the_end_nothing_is_said_and_nothing_is_heard() {
             test.waiting();
             let connection = &mut test.connection;
             connection.release(1, 30_000);
+            assert_eq!(connection.streams(), 1);
             connection.reset(1, ErrorCode::CANCEL);
+            assert_eq!(connection.streams(), 0);
             connection.ping([0; 8]);
             connection.leave();
             connection.close(ErrorCode::INTERNAL_ERROR);
