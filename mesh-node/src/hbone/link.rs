@@ -167,12 +167,13 @@ impl Link {
         self.state().ask_flush();
     }
 
-    /// Writes what waits, as far as the kernel takes it.
-    pub(super) fn flush(&self, state: &mut State) -> Result<(), TunnelError> {
-        if state.flush(&self.0.socket)? {
-            state.ask_flush();
+    /// Writes what waits, as far as the kernel takes it. A failure ends the tunnel.
+    pub(super) fn flush(&self, state: &mut State) {
+        match state.flush(&self.0.socket) {
+            Ok(false) => {}
+            Ok(true) => state.ask_flush(),
+            Err(error) => state.end(error),
         }
-        Ok(())
     }
 
     /// Drives the tunnel until it ends. Everything else happens only while this is polled.
@@ -256,11 +257,7 @@ impl Link {
         {
             let _ = self.0.socket.try_write(&record);
         }
-        state.ended = Some(why.unwrap_or(TunnelError::Here));
-        state.streams.values_mut().for_each(Slot::wake);
-        if let Some(driver) = state.driver.take() {
-            driver.wake();
-        }
+        state.end(why.unwrap_or(TunnelError::Here));
     }
 }
 
@@ -268,6 +265,15 @@ impl State {
     /// Why the tunnel has ended, if it has.
     pub(super) fn ended(&self) -> Option<&TunnelError> {
         self.ended.as_ref()
+    }
+
+    /// Tells everyone that the tunnel has ended.
+    fn end(&mut self, why: TunnelError) {
+        self.ended = Some(why);
+        self.streams.values_mut().for_each(Slot::wake);
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
     }
 
     /// A request that the peer has made.

@@ -103,9 +103,14 @@ impl Slot {
         self.backlog.len()
     }
 
+    /// Whether everything the peer will ever send has come, delivered or not.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ended
+    }
+
     /// Whether everything the peer will ever send has been delivered.
     pub(super) fn is_delivered(&self) -> bool {
-        self.ended && self.backlog.is_empty()
+        self.ended && self.backlog.is_empty() && self.broken.is_none()
     }
 
     /// Writes what came to the application, and keeps what it does not take. Returns the bytes that

@@ -62,7 +62,8 @@ impl Stream {
         Self { link, id }
     }
 
-    /// The stream fails, if the peer or the tunnel made it so.
+    /// The stream fails, if the peer, the application or the tunnel made it so. What has all come
+    /// already is delivered without a tunnel.
     fn check_in(&self, state: &mut State) -> Result<(), StreamError> {
         if let Some(slot) = state.streams.get_mut(&self.id) {
             if let Some(error) = slot.take_broken() {
@@ -71,19 +72,14 @@ impl Stream {
             if let Some(code) = slot.was_reset() {
                 return Err(StreamError::Reset(code));
             }
+            if slot.is_complete() && slot.held() > 0 {
+                return Ok(());
+            }
         }
         match state.ended() {
             Some(error) => Err(StreamError::Tunnel(error.clone())),
             None => Ok(()),
         }
-    }
-
-    /// Whether the stream can still go on.
-    ///
-    /// # Errors
-    /// [`StreamError`], why it cannot.
-    pub fn check(&self) -> Result<(), StreamError> {
-        self.check_in(&mut self.link.state())
     }
 
     /// Waits for the head of the peer's answer.
@@ -186,6 +182,9 @@ impl Stream {
     ) -> Poll<Result<usize, StreamError>> {
         let mut state = self.link.state();
         self.check_in(&mut state)?;
+        if state.ended().is_some() {
+            return Poll::Pending;
+        }
         let capacity = state.http2.capacity(self.id).min(LARGEST_READ);
         if capacity == 0 {
             if let Some(slot) = state.streams.get_mut(&self.id) {
@@ -194,7 +193,7 @@ impl Stream {
             return Poll::Pending;
         }
         if !state.push_control().map_err(TunnelError::from)? || !state.out.has_room() {
-            self.link.flush(&mut state)?;
+            self.link.flush(&mut state);
             if !state.out.has_room() {
                 state.starve(self.id);
                 return Poll::Pending;
@@ -232,7 +231,7 @@ impl Stream {
         }
         busy_poll::note(read);
         if read >= WORTH_WRITING || !state.out.has_room() {
-            self.link.flush(state)?;
+            self.link.flush(state);
         } else {
             state.ask_flush();
         }

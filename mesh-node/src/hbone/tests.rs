@@ -16,7 +16,9 @@ use tokio_rustls::client::TlsStream;
 use super::*;
 use crate::drain::Drain;
 use crate::socket::Socket;
-use crate::tls::testing::{FAR, authenticated_pair, id, on_worker, rustls_client, tcp_pair};
+use crate::tls::testing::{
+    Buffers, FAR, authenticated_pair, id, on_worker, rustls_client, tcp_pair,
+};
 use crate::tls::testing::{socket_pair, svid};
 use crate::tls::{self, Authenticated};
 
@@ -58,9 +60,7 @@ async fn carry(stream: Stream, application: Socket) -> Result<(), StreamError> {
         }
         match sent_all && received_all {
             true => Poll::Ready(Ok(())),
-            false => stream
-                .check()
-                .map_or_else(|e| Poll::Ready(Err(e)), |()| Poll::Pending),
+            false => Poll::Pending,
         }
     })
     .await
@@ -74,7 +74,7 @@ struct Application {
 
 impl Application {
     fn on(stream: Stream) -> Self {
-        let (near, socket) = socket_pair();
+        let (near, socket) = socket_pair(Buffers::Usual);
         Self {
             socket,
             carried: spawn_local(carry(stream, near)),
@@ -139,7 +139,7 @@ async fn foreign_client<F>(
 where
     F: Future<Output = ()> + 'static,
 {
-    let (near, far) = tcp_pair();
+    let (near, far) = tcp_pair(Buffers::Usual);
     let peer_address = near.peer_addr().unwrap();
     spawn_local(async move {
         let socket = Socket::from_nonblocking(far).unwrap();

@@ -115,7 +115,7 @@ pub(super) async fn tunnel(
     stream.attach(tcp.socket.clone(), move |n| side.count_written(&counted, n));
     let mut size = ReadSize::default();
     let (mut sent_all, mut received_all) = (false, false);
-    poll_fn(|cx| {
+    let result = poll_fn(|cx| {
         stream.remember(cx);
         if !received_all && let Poll::Ready(delivered) = stream.poll_deliver(cx) {
             delivered.map_err(|e| side.failed(e))?;
@@ -138,17 +138,20 @@ pub(super) async fn tunnel(
         if sent_all && received_all {
             return Poll::Ready(Ok(()));
         }
-        if sent_all {
-            stream.check().map_err(|e| side.failed(e))?;
-        }
         if reads == READS {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     })
-    .await?;
-    tcp.armed = false;
-    Ok(())
+    .await;
+    tcp.armed = match &result {
+        Ok(()) => false,
+        // A reset would take back what the kernel has not delivered yet. Without a tunnel the connection
+        // is closed, and so is reset once the application sends more.
+        Err(RelayError::Stream(StreamError::Tunnel(_))) => !received_all,
+        Err(_) => true,
+    };
+    result
 }
 
 /// Relays between two TCP connections, with the same guarantees.
