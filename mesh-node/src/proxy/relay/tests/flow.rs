@@ -9,7 +9,7 @@ const WINDOW: usize = 4 * MIB;
 #[test]
 fn what_one_writes_the_other_reads_and_both_count_it() {
     on_worker(async {
-        let mesh = Mesh::new();
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
         let (client, server) = mesh.connect().await.ends();
         for places in [0..1, 1..16_375, 16_375..16_376, 16_376..(3 * MIB + 5)] {
             let piece = content(1, places.clone());
@@ -43,14 +43,12 @@ fn what_one_writes_the_other_reads_and_both_count_it() {
 #[test]
 fn a_reader_that_does_not_read_stops_the_writer_and_nobody_else() {
     on_worker(async {
-        let mesh = Mesh::new();
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
         let (client, server) = mesh.connect().await.ends();
-        client.shrink();
-        server.shrink();
         let taken = write_until_stuck(&client.application, 1).await;
         // The window, and the kernel's buffers: of a connection at each side, and the tunnel's.
         assert!(taken >= WINDOW, "{taken}");
-        assert!(taken < WINDOW + 12 * MIB, "{taken}");
+        assert!(taken < WINDOW + MIB, "{taken}");
         // Others on the same tunnel go on, also the other direction of this one.
         let (other_client, other_server) = mesh.connect().await.ends();
         assert_eq!(mesh.wires.borrow().len(), 1, "they share a tunnel");
@@ -79,12 +77,10 @@ fn a_reader_that_does_not_read_stops_the_writer_and_nobody_else() {
 #[test]
 fn a_stream_that_is_dropped_gives_its_window_back() {
     on_worker(async {
-        let mesh = Mesh::new();
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
         // Much more in all than the window of the tunnel.
         for round in 0..12 {
             let (client, server) = mesh.connect().await.ends();
-            client.shrink();
-            server.shrink();
             let taken = write_until_stuck(&client.application, round).await;
             assert!(taken >= WINDOW, "round {round}: {taken}");
             match round % 3 {
@@ -102,7 +98,7 @@ fn a_stream_that_is_dropped_gives_its_window_back() {
 #[test]
 fn many_streams_without_room_all_go_on() {
     on_worker(async {
-        let mesh = Mesh::narrow();
+        let mesh = Mesh::new(Buffers::Small, Buffers::Usual);
         let mut connections = Vec::new();
         for _ in 0..40 {
             connections.push(mesh.connect().await);
@@ -137,7 +133,7 @@ fn many_streams_without_room_all_go_on() {
 #[test]
 fn urgent_data_does_not_stop_what_follows_it() {
     on_worker(async {
-        let mesh = Mesh::new();
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
         let (client, server) = mesh.connect().await.ends();
         let application = SockRef::from(client.application.get());
         for _ in 0..10 {
