@@ -44,7 +44,7 @@ fn request() -> Fields {
 async fn carry(stream: Stream, application: Socket) -> Result<(), StreamError> {
     let application = Rc::new(application);
     stream.attach(application.clone(), |_| {});
-    let mut size = ReadSize::default();
+    let mut reading = Reading::default();
     let (mut sent_all, mut received_all) = (false, false);
     poll_fn(|cx| {
         stream.remember(cx);
@@ -54,7 +54,7 @@ async fn carry(stream: Stream, application: Socket) -> Result<(), StreamError> {
             received_all = true;
         }
         while !sent_all
-            && let Poll::Ready(read) = stream.poll_send_from(cx, &application, &mut size)
+            && let Poll::Ready(read) = stream.poll_send_from(cx, &application, &mut reading)
         {
             sent_all = read? == 0;
         }

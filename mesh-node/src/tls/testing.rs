@@ -19,7 +19,7 @@ use crate::socket::{CongestionControl, Socket};
 use crate::state::Svid;
 
 /// Far more than any test takes; reached only by one that hangs.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 /// A small buffer of the kernel, bytes.
 const SMALL: usize = 32 << 10;
 /// A validity that no test outlives.
