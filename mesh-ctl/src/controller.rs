@@ -18,11 +18,11 @@ use crate::ca::{Authority, CaError, CertificateService};
 use crate::compile::{self, compile};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::model::Objects;
+use crate::model::{Change, Objects};
 use crate::resources::World;
 use crate::serve::admin::Admin;
 use crate::serve::tls::{self, Serving, ServingError};
-use crate::source::{DirectorySource, Problems};
+use crate::source::{DirectorySource, Problems, Sink};
 use crate::xds::server::Discovery;
 
 /// What a node says about the resources it holds when it reconnects may be this large.
@@ -63,14 +63,27 @@ pub enum StartError {
 /// The object store's reader: compiles each state and publishes what changed.
 struct Publisher {
     options: compile::Options,
+    objects: Objects,
     worlds: watch::Sender<Arc<World>>,
     warnings: watch::Sender<Arc<BTreeSet<String>>>,
     metrics: Metrics,
 }
 
+impl Sink for Publisher {
+    fn replace(&mut self, objects: Objects) {
+        self.objects = objects;
+        self.publish();
+    }
+
+    fn change(&mut self, changes: Vec<Change>) {
+        self.objects.apply(changes);
+        self.publish();
+    }
+}
+
 impl Publisher {
-    fn publish(&self, objects: &Objects) {
-        let mut compiled = compile(objects, &self.options);
+    fn publish(&self) {
+        let mut compiled = compile(&self.objects, &self.options);
         let warnings = std::mem::take(&mut compiled.warnings);
         for line in warnings.difference(&self.warnings.borrow()) {
             tracing::warn!("{line}");
@@ -110,14 +123,15 @@ impl Controller {
         ));
         let (worlds, world) = watch::channel(Arc::new(World::default()));
         let (warnings, warned) = watch::channel(Arc::default());
-        let publisher = Publisher {
+        let mut publisher = Publisher {
             options: config.compile_options(),
+            objects: Objects::default(),
             worlds,
             warnings,
             metrics: metrics.clone(),
         };
         let (source, objects) = DirectorySource::open(config.config_dir.clone(), metrics.clone())?;
-        publisher.publish(&objects);
+        publisher.replace(objects);
 
         let serving = Serving::new(Arc::clone(&authority), config.server_name.clone())?;
         let listener = listen("--listen", config.listen).await?;
@@ -166,9 +180,8 @@ impl Controller {
         let http =
             axum::serve(admin, router).with_graceful_shutdown(stop.clone().cancelled_owned());
 
-        let sink = move |objects: Objects| publisher.publish(&objects);
         let tasks = vec![
-            tokio::spawn(source.run(sink, stop.clone())),
+            tokio::spawn(source.run(publisher, stop.clone())),
             tokio::spawn(serving.keep_fresh(stop.clone())),
             tokio::spawn(async move {
                 if let Err(e) = grpc.await {

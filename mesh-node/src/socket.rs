@@ -6,8 +6,10 @@
 use socket2::SockRef;
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::sys::watch_stream;
@@ -124,7 +126,7 @@ impl Socket {
             match read(self.get()) {
                 Ok(n) => {
                     // An end of stream that has been seen stays visible.
-                    if n > 0 && n < wanted {
+                    if n > 0 && n < wanted && !self.has_been_urgent() {
                         guard.clear_ready();
                     }
                     return Poll::Ready(Ok(n));
@@ -134,6 +136,20 @@ impl Socket {
                 Err(e) => return Poll::Ready(Err(e)),
             }
         }
+    }
+
+    /// Whether urgent data came at any time: a read ends before it, although there may be more behind.
+    fn has_been_urgent(&self) -> bool {
+        self.0.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
+    }
+
+    /// Completes when the connection has broken, also while nobody reads or writes.
+    pub async fn broken(self: Rc<Self>) -> io::Error {
+        let error = match self.0.ready(Interest::ERROR).await {
+            Ok(_) => self.get().take_error().unwrap_or_else(Some),
+            Err(error) => Some(error),
+        };
+        error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
     }
 
     /// Writes what the kernel takes at once; `WouldBlock` when that is nothing.

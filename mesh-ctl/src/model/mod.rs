@@ -15,7 +15,7 @@ mod service;
 mod spec;
 
 pub use authorization::{Action, AuthorizationPolicy, Rule, Term};
-pub use objects::{Object, Objects};
+pub use objects::{Change, Object, Objects};
 pub use peer_authentication::{Mode, PeerAuthentication};
 pub use place::{Locality, Namespace, Node};
 pub use pod::{Owner, Pod};

@@ -38,6 +38,15 @@ impl Object {
     }
 }
 
+/// One object came, changed or went.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// It is there now, like this.
+    Set(Object),
+    /// It is gone: its kind, as [`Object::identity`] gives it, and its name.
+    Removed(&'static str, ObjectName),
+}
+
 /// All objects of one read, by name. Two of one kind never share a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Objects {
@@ -71,6 +80,31 @@ impl Objects {
             Object::Service(o) => _ = self.services.insert(name, *o),
             Object::AuthorizationPolicy(o) => _ = self.authorization_policies.insert(name, *o),
             Object::PeerAuthentication(o) => _ = self.peer_authentications.insert(name, *o),
+        }
+    }
+
+    /// Removes an object; one that is not there is no error.
+    pub fn remove(&mut self, kind: &'static str, name: &ObjectName) {
+        match kind {
+            "Namespace" => _ = self.namespaces.remove(name),
+            "Node" => _ = self.nodes.remove(name),
+            "ServiceAccount" => _ = self.service_accounts.remove(name),
+            "Pod" => _ = self.pods.remove(name),
+            "Service" => _ = self.services.remove(name),
+            "AuthorizationPolicy" => _ = self.authorization_policies.remove(name),
+            "PeerAuthentication" => _ = self.peer_authentications.remove(name),
+            _ => {}
+        }
+        self.origins.remove(&(kind, name.clone()));
+    }
+
+    /// Takes changes in, in their order.
+    pub fn apply(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Set(object) => self.insert(object),
+                Change::Removed(kind, name) => self.remove(kind, &name),
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! Where objects come from. A source hands over whole, consistent, valid [`Objects`]: never a part
-//! of a change, and never anything from a read that had a problem.
+//! Where objects come from. A source hands over consistent, valid [`Objects`], then whole ones again
+//! or changes to them: never a part of a change, and never anything that had a problem.
 
 mod directory;
 mod document;
@@ -15,16 +15,12 @@ pub use watch::DirectorySource;
 #[cfg(test)]
 mod tests;
 
-use crate::model::Objects;
+use crate::model::{Change, Objects};
 
-/// Called with each good read.
+/// Takes what a source finds.
 pub trait Sink: Send {
-    /// Takes the objects over.
-    fn accept(&mut self, objects: Objects);
-}
-
-impl<F: FnMut(Objects) + Send> Sink for F {
-    fn accept(&mut self, objects: Objects) {
-        self(objects);
-    }
+    /// Everything that there is, in place of what was before: a first or a renewed read.
+    fn replace(&mut self, objects: Objects);
+    /// What changed since, as one consistent step, in order.
+    fn change(&mut self, changes: Vec<Change>);
 }

@@ -81,7 +81,7 @@ impl DirectorySource {
             };
             self = this;
             if let Some(objects) = objects {
-                sink.accept(objects);
+                sink.replace(objects);
             }
         }
     }

@@ -21,7 +21,7 @@ pub use link::TunnelError;
 pub use pool::{Key, Lease, Pool};
 pub use request::{BadRequest, Baggage, ConnectRequest, Fields};
 pub use server::{Incoming, serve};
-pub use stream::{ReadSize, Stream, StreamError};
+pub use stream::{Reading, Stream, StreamError};
 pub use trace::TraceParent;
 
 /// The port on which every enrolled pod terminates HBONE.

@@ -30,24 +30,33 @@ pub enum StreamError {
     Socket(#[from] io::Error),
 }
 
-/// How many records to read into at once: grows while reads fill them, shrinks when they do not.
+/// How an application is read from.
 #[derive(Debug)]
-pub struct ReadSize {
+pub struct Reading {
+    /// Records to read into at once: more while reads fill them, fewer when they do not.
     records: usize,
     /// Something was read before.
     used: bool,
+    stalled: bool,
 }
 
-impl Default for ReadSize {
+impl Default for Reading {
     fn default() -> Self {
         Self {
             records: 1,
             used: false,
+            stalled: false,
         }
     }
 }
 
-impl ReadSize {
+impl Reading {
+    /// Whether nothing is read because the peer's window is used up.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
     fn adapt(&mut self, read: usize, offered: usize) {
         if read == offered {
             self.records = (self.records * 2).min(MOST_RECORDS);
@@ -185,7 +194,7 @@ impl Stream {
         &self,
         cx: &mut Context<'_>,
         socket: &Socket,
-        size: &mut ReadSize,
+        reading: &mut Reading,
     ) -> Poll<Result<usize, StreamError>> {
         let mut state = self.link.state();
         self.check_in(&mut state)?;
@@ -193,7 +202,8 @@ impl Stream {
             return Poll::Pending;
         }
         let capacity = state.http2.capacity(self.id).min(LARGEST_READ);
-        if capacity == 0 {
+        reading.stalled = capacity == 0;
+        if reading.stalled {
             if let Some(slot) = state.streams.get_mut(&self.id) {
                 slot.wait_for_window();
             }
@@ -209,7 +219,7 @@ impl Stream {
         let state = &mut *state;
         let mut places = state
             .out
-            .places(capacity, size.records, &mut state.session)
+            .places(capacity, reading.records, &mut state.session)
             .map_err(TunnelError::from)?;
         let offered = places.bytes;
         let read = match socket.poll_read_vectored(cx, places.slots(), offered) {
@@ -232,15 +242,15 @@ impl Stream {
                 out.push(&header, session).map_err(TunnelError::from)?;
             }
         } else {
-            size.adapt(read, offered);
+            reading.adapt(read, offered);
             out.commit(read, session, |length| http2.data(self.id, length, false))
                 .map_err(TunnelError::from)?;
         }
-        if size.used {
+        if reading.used {
             // Not for the first message: many connections carry only that one.
             busy_poll::note(read);
         }
-        size.used = true;
+        reading.used = true;
         if read >= WORTH_WRITING || !state.out.has_room() {
             self.link.flush(state);
         } else {

@@ -16,7 +16,9 @@ use tokio_rustls::client::TlsStream;
 use super::*;
 use crate::drain::Drain;
 use crate::socket::Socket;
-use crate::tls::testing::{FAR, authenticated_pair, id, on_worker, rustls_client, tcp_pair};
+use crate::tls::testing::{
+    Buffers, FAR, authenticated_pair, id, on_worker, rustls_client, tcp_pair,
+};
 use crate::tls::testing::{socket_pair, svid};
 use crate::tls::{self, Authenticated};
 
@@ -42,7 +44,7 @@ fn request() -> Fields {
 async fn carry(stream: Stream, application: Socket) -> Result<(), StreamError> {
     let application = Rc::new(application);
     stream.attach(application.clone(), |_| {});
-    let mut size = ReadSize::default();
+    let mut reading = Reading::default();
     let (mut sent_all, mut received_all) = (false, false);
     poll_fn(|cx| {
         stream.remember(cx);
@@ -52,7 +54,7 @@ async fn carry(stream: Stream, application: Socket) -> Result<(), StreamError> {
             received_all = true;
         }
         while !sent_all
-            && let Poll::Ready(read) = stream.poll_send_from(cx, &application, &mut size)
+            && let Poll::Ready(read) = stream.poll_send_from(cx, &application, &mut reading)
         {
             sent_all = read? == 0;
         }
@@ -72,7 +74,7 @@ struct Application {
 
 impl Application {
     fn on(stream: Stream) -> Self {
-        let (near, socket) = socket_pair();
+        let (near, socket) = socket_pair(Buffers::Usual);
         Self {
             socket,
             carried: spawn_local(carry(stream, near)),
@@ -137,7 +139,7 @@ async fn foreign_client<F>(
 where
     F: Future<Output = ()> + 'static,
 {
-    let (near, far) = tcp_pair();
+    let (near, far) = tcp_pair(Buffers::Usual);
     let peer_address = near.peer_addr().unwrap();
     spawn_local(async move {
         let socket = Socket::from_nonblocking(far).unwrap();

@@ -6,14 +6,15 @@
 //! An idle connection holds no buffer.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
-use crate::hbone::{ReadSize, Stream, StreamError};
+use crate::hbone::{Reading, Stream, StreamError};
 use crate::observe::Traffic;
 use crate::socket::Socket;
 
@@ -102,6 +103,20 @@ impl Drop for Resetting {
     }
 }
 
+/// Watches a socket that is not read for now, so that its reset is noticed all the same.
+#[derive(Default)]
+struct Unread(Option<Pin<Box<dyn Future<Output = io::Error>>>>);
+
+impl Unread {
+    fn check(&mut self, cx: &mut Context<'_>, socket: &Rc<Socket>) -> io::Result<()> {
+        let broken = || Box::pin(socket.clone().broken()) as Pin<Box<_>>;
+        match self.0.get_or_insert_with(broken).as_mut().poll(cx) {
+            Poll::Ready(error) => Err(error),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
 /// Relays until both directions ended or one broke. On an error, and when the future is dropped,
 /// both sides are reset.
 pub(super) async fn tunnel(
@@ -113,7 +128,8 @@ pub(super) async fn tunnel(
     let mut tcp = Resetting::new(socket);
     let counted = traffic.clone();
     stream.attach(tcp.socket.clone(), move |n| side.count_written(&counted, n));
-    let mut size = ReadSize::default();
+    let mut reading = Reading::default();
+    let mut unread = Unread::default();
     let (mut sent_all, mut received_all) = (false, false);
     let result = poll_fn(|cx| {
         stream.remember(cx);
@@ -128,7 +144,7 @@ pub(super) async fn tunnel(
         let mut reads = 0;
         while !sent_all
             && reads < READS
-            && let Poll::Ready(read) = stream.poll_send_from(cx, &tcp.socket, &mut size)
+            && let Poll::Ready(read) = stream.poll_send_from(cx, &tcp.socket, &mut reading)
         {
             let read = read.map_err(|e| side.failed(e))?;
             side.count_read(traffic, read);
@@ -137,6 +153,9 @@ pub(super) async fn tunnel(
         }
         if sent_all && received_all {
             return Poll::Ready(Ok(()));
+        }
+        if sent_all || reading.is_stalled() {
+            unread.check(cx, &tcp.socket).map_err(|e| side.broke(e))?;
         }
         if reads == READS {
             cx.waker().wake_by_ref();
@@ -165,12 +184,14 @@ pub(super) async fn tcp(
     let mut up = Copying::new(TcpSide::Client);
     let mut down = Copying::new(TcpSide::Server);
     poll_fn(|cx| {
-        let up = up.poll(cx, &client.socket, &server.socket, traffic)?;
-        let down = down.poll(cx, &server.socket, &client.socket, traffic)?;
-        match (up, down) {
-            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
-            _ => Poll::Pending,
+        let sent = up.poll(cx, &client.socket, &server.socket, traffic)?;
+        let received = down.poll(cx, &server.socket, &client.socket, traffic)?;
+        if sent.is_ready() && received.is_ready() {
+            return Poll::Ready(Ok(()));
         }
+        up.check(cx, &client.socket)?;
+        down.check(cx, &server.socket)?;
+        Poll::Pending
     })
     .await?;
     (client.armed, server.armed) = (false, false);
@@ -184,6 +205,7 @@ struct Copying {
     rest: Vec<u8>,
     written: usize,
     done: bool,
+    unread: Unread,
 }
 
 impl Copying {
@@ -193,7 +215,17 @@ impl Copying {
             rest: Vec::new(),
             written: 0,
             done: false,
+            unread: Unread::default(),
         }
+    }
+
+    /// Fails when the connection broke that is not read for now.
+    fn check(&mut self, cx: &mut Context<'_>, from: &Rc<Socket>) -> Result<(), RelayError> {
+        if self.done || !self.rest.is_empty() {
+            let checked = self.unread.check(cx, from);
+            checked.map_err(|e| self.from.broke(e))?;
+        }
+        Ok(())
     }
 
     fn poll(

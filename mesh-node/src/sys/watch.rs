@@ -11,9 +11,10 @@ use tokio::io::unix::AsyncFd;
 /// # Errors
 /// When the kernel refuses.
 pub fn watch_stream(stream: TcpStream) -> io::Result<AsyncFd<TcpStream>> {
+    let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
     // SAFETY: a `TcpStream` owns its descriptor, returns no other, and closes it only when dropped;
     // the `AsyncFd` owns the stream and gives out shared references only.
-    Ok(unsafe { AsyncFd::register(stream) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(stream, interest) }?)
 }
 
 /// Has the runtime of this thread watch a listener, which must be in non-blocking mode.

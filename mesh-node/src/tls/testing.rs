@@ -15,11 +15,13 @@ use std::time::{Duration, SystemTime};
 use tokio::task::LocalSet;
 
 use super::Authenticated;
-use crate::socket::Socket;
+use crate::socket::{CongestionControl, Socket};
 use crate::state::Svid;
 
 /// Far more than any test takes; reached only by one that hangs.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
+/// A small buffer of the kernel, bytes.
+const SMALL: usize = 32 << 10;
 /// A validity that no test outlives.
 pub(crate) const FAR: Duration = Duration::from_secs(3600);
 
@@ -108,18 +110,38 @@ pub(crate) fn on_worker<F: Future>(test: F) -> F::Output {
         .expect("the test hangs")
 }
 
+/// The kernel's buffers of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Buffers {
+    /// As the kernel thinks right.
+    Usual,
+    /// What does not fit waits in the agent.
+    Small,
+    /// Much waits in the kernel to be sent, little to be read.
+    SmallToRead,
+}
+
 /// Both ends of a connection over loopback, in segments as on a real network: with those of loopback, small
 /// buffers make the kernel wait for its timers.
-pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
+pub(crate) fn tcp_pair(buffers: Buffers) -> (TcpStream, TcpStream) {
     let socket = || {
         let socket = RawSocket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_tcp_mss(1400).unwrap();
+        CongestionControl::local().apply(&socket).unwrap();
+        // Only before the connection stands; afterwards more would come than there is room for.
+        if buffers != Buffers::Usual {
+            socket.set_recv_buffer_size(SMALL).unwrap();
+        }
+        match buffers {
+            Buffers::Usual => {}
+            Buffers::Small => socket.set_send_buffer_size(SMALL).unwrap(),
+            Buffers::SmallToRead => socket.set_send_buffer_size(1 << 20).unwrap(),
+        }
         socket
     };
     let (listener, near) = (socket(), socket());
-    listener
-        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    listener.bind(&any.into()).unwrap();
     listener.listen(1).unwrap();
     near.connect(&listener.local_addr().unwrap()).unwrap();
     let (far, _) = listener.accept().unwrap();
@@ -131,15 +153,15 @@ pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
 }
 
 /// Both ends as the data plane has them.
-pub(crate) fn socket_pair() -> (Socket, Socket) {
-    let (near, far) = tcp_pair();
+pub(crate) fn socket_pair(buffers: Buffers) -> (Socket, Socket) {
+    let (near, far) = tcp_pair(buffers);
     let socket = |stream| Socket::from_nonblocking(stream).unwrap();
     (socket(near), socket(far))
 }
 
 /// Both ends of a connection that has been authenticated: the client's and the server's.
-pub(crate) async fn authenticated_pair() -> (Authenticated, Authenticated) {
-    let (near, far) = socket_pair();
+pub(crate) async fn authenticated_pair(buffers: Buffers) -> (Authenticated, Authenticated) {
+    let (near, far) = socket_pair(buffers);
     let (client, server) = (svid("client"), svid("server"));
     let (client, server) = tokio::join!(
         super::client(&client, Arc::new([id("server")]), near),

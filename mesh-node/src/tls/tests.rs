@@ -14,7 +14,7 @@ use rustls::{
 use std::io::{Read as _, Write as _};
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::testing::{Authority, id, on_worker, socket_pair, svid};
+use super::testing::{Authority, Buffers, id, on_worker, socket_pair, svid};
 use super::verify::ExpectedServer;
 use super::*;
 
@@ -142,13 +142,13 @@ async fn shake(tls: &mut Connection, socket: &Socket) -> Result<(), rustls::Erro
 type Ours = JoinHandle<Result<Authenticated, PeerError>>;
 
 fn our_server() -> (Ours, Socket) {
-    let (near, far) = socket_pair();
+    let (near, far) = socket_pair(Buffers::Usual);
     let ours = async move { server(&svid("server"), near).await };
     (spawn_local(ours), far)
 }
 
 fn our_client() -> (Ours, Socket) {
-    let (near, far) = socket_pair();
+    let (near, far) = socket_pair(Buffers::Usual);
     let ours = async move { client(&svid("client"), Arc::new([id("server")]), near).await };
     (spawn_local(ours), far)
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::tls::Opened;
-use crate::tls::testing::{Noise, authenticated_pair, on_worker};
+use crate::tls::testing::{Buffers, Noise, authenticated_pair, on_worker};
 
 /// A buffer, what it should say, and who hears it.
 struct Tunnel {
@@ -17,7 +17,7 @@ struct Tunnel {
 
 impl Tunnel {
     fn new() -> Self {
-        let (client, server) = on_worker(authenticated_pair());
+        let (client, server) = on_worker(authenticated_pair(Buffers::Usual));
         Self {
             out: Outgoing::default(),
             session: client.session,

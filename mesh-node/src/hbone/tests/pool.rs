@@ -33,7 +33,7 @@ impl Dialler {
 
     async fn dial(&self) -> Result<Tunnel, OpenError> {
         self.dialled.up();
-        let (near, far) = authenticated_pair().await;
+        let (near, far) = authenticated_pair(Buffers::Usual).await;
         let status = self.status;
         serve_until(
             far,

@@ -84,7 +84,7 @@ fn work_that_outlives_its_streams_does_not_pile_up() {
 fn an_expired_peer_keeps_its_streams_and_opens_no_new_ones() {
     on_worker(async {
         let soon = SystemTime::now() + Duration::from_secs(2);
-        let (near, far) = authenticated_pair().await;
+        let (near, far) = authenticated_pair(Buffers::Usual).await;
         serve_until(far, soon, &Drain::new(), serve_echo);
         let tunnel = Tunnel::establish(near, SystemTime::now() + FAR).unwrap();
         let kept = Application::on(tunnel.open(&request()).await.unwrap());

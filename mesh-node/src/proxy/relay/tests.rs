@@ -14,7 +14,7 @@ use super::*;
 use crate::drain::Drain;
 use crate::hbone::{Baggage, ConnectRequest, Key, Lease, Pool, Tunnel, serve};
 use crate::observe::{AccessLog, Metrics, Observer, Parties, Party, Reporter, Security};
-use crate::tls::testing::{Noise, authenticated_pair, id, on_worker, socket_pair};
+use crate::tls::testing::{Buffers, Noise, authenticated_pair, id, on_worker, socket_pair};
 
 type Relay = JoinHandle<Result<(), RelayError>>;
 
@@ -40,8 +40,8 @@ struct End {
 }
 
 impl End {
-    fn new(stream: Stream, side: TcpSide) -> Self {
-        let (near, application) = socket_pair();
+    fn new(stream: Stream, side: TcpSide, buffers: Buffers) -> Self {
+        let (near, application) = socket_pair(buffers);
         let traffic = traffic();
         let counted = traffic.clone();
         let relay = spawn_local(async move { tunnel(near, stream, side, &counted).await });
@@ -51,20 +51,6 @@ impl End {
             traffic,
         }
     }
-
-    /// Small kernel buffers: what does not fit waits in the relay.
-    fn shrink(&self) {
-        shrink(self.application.get());
-    }
-}
-
-fn shrink(socket: &TcpStream) {
-    SockRef::from(socket)
-        .set_recv_buffer_size(16 << 10)
-        .unwrap();
-    SockRef::from(socket)
-        .set_send_buffer_size(16 << 10)
-        .unwrap();
 }
 
 /// A client and a server that talk through a tunnel.
@@ -89,12 +75,12 @@ struct Mesh {
     accepted: RefCell<UnboundedReceiver<End>>,
     /// The sockets of tunnels, the client's and the server's.
     wires: RefCell<Vec<(TcpStream, TcpStream)>>,
-    /// Whether tunnels have small kernel buffers.
-    narrow: bool,
+    /// Of tunnels, and of applications.
+    buffers: (Buffers, Buffers),
 }
 
 impl Mesh {
-    fn new() -> Self {
+    fn new(tunnels: Buffers, applications: Buffers) -> Self {
         let (accepting, accepted) = unbounded_channel();
         Self {
             pool: Pool::new(Arc::default()),
@@ -108,33 +94,23 @@ impl Mesh {
             accepting,
             accepted: RefCell::new(accepted),
             wires: RefCell::default(),
-            narrow: false,
-        }
-    }
-
-    fn narrow() -> Self {
-        Self {
-            narrow: true,
-            ..Self::new()
+            buffers: (tunnels, applications),
         }
     }
 
     async fn dial(&self) -> Result<Tunnel, crate::hbone::OpenError> {
-        let (client, server) = authenticated_pair().await;
+        let (client, server) = authenticated_pair(self.buffers.0).await;
         let wire = |socket: &Socket| socket.get().try_clone().unwrap();
         let wires = (wire(&client.socket), wire(&server.socket));
-        if self.narrow {
-            shrink(&wires.0);
-            shrink(&wires.1);
-        }
         self.wires.borrow_mut().push(wires);
         let (drain, accepting) = (self.drain.clone(), self.accepting.clone());
+        let buffers = self.buffers.1;
         spawn_local(async move {
             let accept = |incoming: crate::hbone::Incoming| {
                 let accepting = accepting.clone();
                 async move {
                     if let Some(stream) = incoming.accept(None) {
-                        let _ = accepting.send(End::new(stream, TcpSide::Server));
+                        let _ = accepting.send(End::new(stream, TcpSide::Server, buffers));
                     }
                 }
             };
@@ -154,10 +130,8 @@ impl Mesh {
         let opened = self.pool.open(&self.key, &fields, || self.dial()).await;
         let (stream, lease) = opened.unwrap();
         Connection {
-            client: End::new(stream, TcpSide::Client),
-            server: poll_fn(|cx| self.accepted.borrow_mut().poll_recv(cx))
-                .await
-                .unwrap(),
+            client: End::new(stream, TcpSide::Client, self.buffers.1),
+            server: self.accepted.borrow_mut().recv().await.unwrap(),
             _lease: lease,
         }
     }

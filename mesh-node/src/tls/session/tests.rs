@@ -3,11 +3,11 @@
 mod messages;
 
 use super::*;
-use crate::tls::testing::{Noise, authenticated_pair, on_worker};
+use crate::tls::testing::{Buffers, Noise, authenticated_pair, on_worker};
 
 /// The sessions of both ends of a connection.
 fn sessions() -> (Session, Session) {
-    let (client, server) = on_worker(authenticated_pair());
+    let (client, server) = on_worker(authenticated_pair(Buffers::Usual));
     (client.session, server.session)
 }
 

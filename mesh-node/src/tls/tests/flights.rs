@@ -37,7 +37,7 @@ struct Flight {
 impl Flight {
     /// The last flight of a client, which waits to be delivered to our server.
     async fn to_our_server(after: impl FnOnce(&mut Connection)) -> Self {
-        let (near, socket) = socket_pair();
+        let (near, socket) = socket_pair(Buffers::Usual);
         let reader = near.get().try_clone().unwrap();
         let ours = spawn_local(async move { server(&svid("server"), near).await });
         let mut theirs = Foreign::new("client").client(true);
@@ -55,7 +55,7 @@ impl Flight {
 
     /// The only flight of a server that sends data along with its handshake, to our client.
     async fn to_our_client() -> Self {
-        let (near, socket) = socket_pair();
+        let (near, socket) = socket_pair(Buffers::Usual);
         let reader = near.get().try_clone().unwrap();
         let ours =
             spawn_local(

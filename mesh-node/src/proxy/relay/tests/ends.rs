@@ -10,7 +10,7 @@ const MIB: usize = 1 << 20;
 #[test]
 fn half_closed_connections_go_on() {
     on_worker(async {
-        let mesh = Mesh::new();
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
         for client_first in [true, false] {
             let (client, server) = mesh.connect().await.ends();
             let (first, second) = match client_first {
@@ -38,7 +38,7 @@ fn half_closed_connections_go_on() {
 #[test]
 fn an_end_in_the_same_segment_as_data_is_seen() {
     on_worker(async {
-        let mesh = Mesh::new();
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
         for round in 0..200 {
             let (client, server) = mesh.connect().await.ends();
             let size = 1 + round * 37;
@@ -98,12 +98,10 @@ impl State {
 #[test]
 fn a_reset_is_passed_on_while_the_application_is_read_or_written() {
     on_worker(async {
-        let mesh = Mesh::new();
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
         for state in STATES {
             for by_client in [true, false] {
                 let (client, server) = mesh.connect().await.ends();
-                client.shrink();
-                server.shrink();
                 let (own, other) = match by_client {
                     true => (client, server),
                     false => (server, client),
@@ -138,10 +136,8 @@ fn a_reset_is_passed_on_while_the_application_is_read_or_written() {
 fn a_broken_tunnel_resets_both_ends() {
     on_worker(async {
         for state in STATES {
-            let mesh = Mesh::new();
+            let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
             let (client, server) = mesh.connect().await.ends();
-            client.shrink();
-            server.shrink();
             state.reach(&client.application, &server.application).await;
             mesh.cut();
             for end in [client, server] {
@@ -161,9 +157,8 @@ fn a_broken_tunnel_resets_both_ends() {
 fn what_has_arrived_is_delivered_although_the_tunnel_breaks() {
     on_worker(async {
         for reader_ended in [true, false] {
-            let mesh = Mesh::new();
+            let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
             let (client, server) = mesh.connect().await.ends();
-            client.shrink();
             if reader_ended {
                 client.application.finish().unwrap();
                 assert_eq!(read_on(&server.application, 0, 0).await.unwrap(), 0);
@@ -198,7 +193,7 @@ fn what_has_arrived_is_delivered_although_the_tunnel_breaks() {
 #[test]
 fn a_tunnel_that_ends_in_peace_loses_nothing() {
     on_worker(async {
-        let mesh = Mesh::narrow();
+        let mesh = Mesh::new(Buffers::SmallToRead, Buffers::Usual);
         let (client, server) = mesh.connect().await.ends();
         mesh.drain.start();
         client.application.finish().unwrap();
@@ -233,7 +228,7 @@ fn a_tunnel_that_ends_in_peace_loses_nothing() {
 #[test]
 fn what_was_not_delivered_is_not_called_complete() {
     on_worker(async {
-        let mesh = Mesh::new();
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
         for _ in 0..20 {
             let (client, server) = mesh.connect().await.ends();
             client.application.finish().unwrap();

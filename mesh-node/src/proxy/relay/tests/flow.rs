@@ -7,7 +7,7 @@ const MIB: usize = 1 << 20;
 #[test]
 fn what_one_writes_the_other_reads_and_both_count_it() {
     on_worker(async {
-        let mesh = Mesh::new();
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
         let (client, server) = mesh.connect().await.ends();
         for places in [0..1, 1..16_375, 16_375..16_376, 16_376..(3 * MIB + 5)] {
             let piece = content(1, places.clone());
@@ -39,9 +39,64 @@ fn what_one_writes_the_other_reads_and_both_count_it() {
 }
 
 #[test]
+fn a_reader_that_does_not_read_stops_the_writer_and_nobody_else() {
+    on_worker(async {
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
+        let (client, server) = mesh.connect().await.ends();
+        let taken = write_until_stuck(&client.application, 1).await;
+        // The window, and the kernel's buffers: of a connection at each side, and the tunnel's.
+        assert!(taken >= WINDOW, "{taken}");
+        assert!(taken < WINDOW + MIB, "{taken}");
+        // Others on the same tunnel go on, also the other direction of this one.
+        let (other_client, other_server) = mesh.connect().await.ends();
+        assert_eq!(mesh.wires.borrow().len(), 1, "they share a tunnel");
+        for (from, to) in [
+            (&other_client, &other_server),
+            (&other_server, &other_client),
+            (&server, &client),
+        ] {
+            let piece = content(2, 0..MIB);
+            let writing = from.application.write_all(&piece);
+            let reading = expect(&to.application, 2, 0..MIB);
+            tokio::join!(async { writing.await.unwrap() }, reading);
+        }
+        // The window comes back with what is read: much more than one goes through.
+        let writing = async {
+            let rest = content(1, taken..taken + 3 * WINDOW);
+            client.application.write_all(&rest).await.unwrap();
+            client.application.finish().unwrap();
+        };
+        let reading = read_on(&server.application, 1, 0);
+        let ((), all) = tokio::join!(writing, reading);
+        assert_eq!(all.unwrap(), taken + 3 * WINDOW);
+    });
+}
+
+#[test]
+fn a_stream_that_is_dropped_gives_its_window_back() {
+    on_worker(async {
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
+        // Much more in all than the window of the tunnel.
+        for round in 0..12 {
+            let (client, server) = mesh.connect().await.ends();
+            let taken = write_until_stuck(&client.application, round).await;
+            assert!(taken >= WINDOW, "round {round}: {taken}");
+            match round % 3 {
+                // The server's relay learns it from its application, from the peer, or is dropped.
+                0 => server.application.reset(),
+                1 => client.application.reset(),
+                _ => server.relay.abort(),
+            }
+            drop(client.relay.await);
+        }
+        assert_eq!(mesh.wires.borrow().len(), 1, "all of them shared a tunnel");
+    });
+}
+
+#[test]
 fn many_streams_without_room_all_go_on() {
     on_worker(async {
-        let mesh = Mesh::narrow();
+        let mesh = Mesh::new(Buffers::Small, Buffers::Usual);
         let mut connections = Vec::new();
         for _ in 0..40 {
             connections.push(mesh.connect().await);
@@ -70,5 +125,24 @@ fn many_streams_without_room_all_go_on() {
                 server.relay.await.unwrap().unwrap();
             });
         futures::future::join_all(all).await;
+    });
+}
+
+#[test]
+fn urgent_data_does_not_stop_what_follows_it() {
+    on_worker(async {
+        let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
+        let (client, server) = mesh.connect().await.ends();
+        let application = SockRef::from(client.application.get());
+        for _ in 0..10 {
+            application.send(b"before").unwrap();
+            application.send_out_of_band(b"!").unwrap();
+            application.send(b"after").unwrap();
+            let (mut text, mut buffer) = (Vec::new(), [0; 64]);
+            while text != b"beforeafter" {
+                let read = server.application.read(&mut buffer).await.unwrap();
+                text.extend_from_slice(&buffer[..read]);
+            }
+        }
     });
 }
