@@ -6,6 +6,7 @@
 
 mod authorization;
 mod condition;
+mod endpoint_slice;
 mod matchers;
 mod objects;
 mod peer_authentication;
@@ -15,6 +16,7 @@ mod service;
 mod spec;
 
 pub use authorization::{Action, AuthorizationPolicy, Rule, Term};
+pub use endpoint_slice::{Endpoint, EndpointSlice};
 pub use objects::{Change, Object, Objects};
 pub use peer_authentication::{Mode, PeerAuthentication};
 pub use place::{Locality, Namespace, Node};

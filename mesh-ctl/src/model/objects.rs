@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AuthorizationPolicy, Namespace, Node, ObjectName, PeerAuthentication, Pod, Service};
+use super::{
+    AuthorizationPolicy, EndpointSlice, Namespace, Node, ObjectName, PeerAuthentication, Pod,
+    Service,
+};
 
 /// One object of a kind that Weft uses.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub enum Object {
     Pod(Box<Pod>),
     /// A service.
     Service(Box<Service>),
+    /// Endpoints of a service.
+    EndpointSlice(Box<EndpointSlice>),
     /// An L4 policy.
     AuthorizationPolicy(Box<AuthorizationPolicy>),
     /// Which traffic must be mutual TLS.
@@ -32,6 +37,7 @@ impl Object {
             Self::ServiceAccount(name) => ("ServiceAccount", name),
             Self::Pod(o) => ("Pod", &o.meta.name),
             Self::Service(o) => ("Service", &o.meta.name),
+            Self::EndpointSlice(o) => ("EndpointSlice", &o.meta.name),
             Self::AuthorizationPolicy(o) => ("AuthorizationPolicy", &o.meta.name),
             Self::PeerAuthentication(o) => ("PeerAuthentication", &o.meta.name),
         }
@@ -60,6 +66,8 @@ pub struct Objects {
     pub pods: BTreeMap<ObjectName, Pod>,
     /// Services.
     pub services: BTreeMap<ObjectName, Service>,
+    /// Endpoints that are listed, not selected.
+    pub endpoint_slices: BTreeMap<ObjectName, EndpointSlice>,
     /// L4 policies.
     pub authorization_policies: BTreeMap<ObjectName, AuthorizationPolicy>,
     /// Mutual TLS modes.
@@ -78,6 +86,7 @@ impl Objects {
             Object::ServiceAccount(_) => _ = self.service_accounts.insert(name),
             Object::Pod(o) => _ = self.pods.insert(name, *o),
             Object::Service(o) => _ = self.services.insert(name, *o),
+            Object::EndpointSlice(o) => _ = self.endpoint_slices.insert(name, *o),
             Object::AuthorizationPolicy(o) => _ = self.authorization_policies.insert(name, *o),
             Object::PeerAuthentication(o) => _ = self.peer_authentications.insert(name, *o),
         }
@@ -91,6 +100,7 @@ impl Objects {
             "ServiceAccount" => _ = self.service_accounts.remove(name),
             "Pod" => _ = self.pods.remove(name),
             "Service" => _ = self.services.remove(name),
+            "EndpointSlice" => _ = self.endpoint_slices.remove(name),
             "AuthorizationPolicy" => _ = self.authorization_policies.remove(name),
             "PeerAuthentication" => _ = self.peer_authentications.remove(name),
             _ => {}
@@ -123,6 +133,7 @@ impl Objects {
             + self.service_accounts.len()
             + self.pods.len()
             + self.services.len()
+            + self.endpoint_slices.len()
             + self.authorization_policies.len()
             + self.peer_authentications.len()
     }

@@ -6,8 +6,8 @@ use serde_norway::{Mapping, Value};
 
 use super::document::Document;
 use crate::model::{
-    AuthorizationPolicy, FieldError, Namespace, Node, Object, ObjectName, PeerAuthentication, Pod,
-    Service,
+    AuthorizationPolicy, EndpointSlice, FieldError, Namespace, Node, Object, ObjectName,
+    PeerAuthentication, Pod, Service,
 };
 
 /// Kinds of the core group that Weft has no use for.
@@ -34,6 +34,7 @@ const SECURITY: [&str; 3] = [
     "RequestAuthentication",
 ];
 const SECURITY_GROUP: &str = "security.istio.io/";
+const DISCOVERY_GROUP: &str = "discovery.k8s.io/";
 
 /// `Kind namespace/name`, for messages; the name may be missing.
 pub(super) fn describe(document: &Document) -> String {
@@ -69,6 +70,9 @@ pub(super) fn object(document: Document) -> Result<Option<Object>, String> {
             ));
         }
         return security(&kind, value);
+    }
+    if let Some(version) = api_version.strip_prefix(DISCOVERY_GROUP) {
+        return discovery(version, &kind, value);
     }
     if SECURITY.contains(&kind.as_str()) {
         return Err(format!(
@@ -118,6 +122,19 @@ pub(super) fn object(document: Document) -> Result<Option<Object>, String> {
             ));
         }
     })
+}
+
+fn discovery(version: &str, kind: &str, value: Value) -> Result<Option<Object>, String> {
+    if !["v1", "v1beta1"].contains(&version) {
+        return Err(format!(
+            "apiVersion \"{DISCOVERY_GROUP}{version}\" is not supported; write {DISCOVERY_GROUP}v1"
+        ));
+    }
+    if kind != "EndpointSlice" {
+        return Err(unknown(kind, "discovery.k8s.io", &["EndpointSlice"]));
+    }
+    let slice = EndpointSlice::parse(typed(value)?).map_err(|e| e.to_string())?;
+    Ok(slice.map(|slice| Object::EndpointSlice(Box::new(slice))))
 }
 
 fn security(kind: &str, value: Value) -> Result<Option<Object>, String> {

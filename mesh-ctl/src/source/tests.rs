@@ -105,3 +105,50 @@ fn a_directory_that_is_absent_is_named() {
         "{line}"
     );
 }
+
+#[test]
+fn both_versions_of_a_slice_say_the_same() {
+    let slices = |version: &str, place: &str, more: &str| {
+        let root = tempfile::tempdir().unwrap();
+        let text = format!(
+            "apiVersion: discovery.k8s.io/{version}
+kind: EndpointSlice
+metadata: {{name: db-1, namespace: shop, labels: {{kubernetes.io/service-name: db{more}}}}}
+addressType: IPv4
+ports: [{{name: sql, port: 5432}}, {{name: all}}, {{name: dns, port: 53, protocol: UDP}}]
+endpoints:
+- addresses: [10.9.0.1]
+  {place}
+  conditions: {{ready: false, terminating: true}}
+  targetRef: {{kind: Pod, name: db-0}}
+- addresses: [10.9.0.2]
+"
+        );
+        std::fs::write(root.path().join("slice.yaml"), text).unwrap();
+        read(root.path()).unwrap().endpoint_slices
+    };
+    let new = slices("v1", "nodeName: n1\n  zone: z1", "");
+    let old = slices(
+        "v1beta1",
+        "topology: {kubernetes.io/hostname: n1, topology.kubernetes.io/zone: z1}",
+        "",
+    );
+    assert_eq!(new, old);
+    let slice = new.values().next().unwrap();
+    assert_eq!(slice.service.to_string(), "shop/db");
+    let ports: Vec<_> = slice.ports.clone().into_iter().collect();
+    assert_eq!(ports, [("all".into(), None), ("sql".into(), Some(5432))]);
+    let [leaving, plain] = &slice.endpoints[..] else {
+        panic!("two endpoints: {slice:?}");
+    };
+    assert_eq!((&*leaving.node, &*leaving.zone), ("n1", "z1"));
+    assert!(!leaving.ready && !leaving.serving && leaving.terminating);
+    assert_eq!(leaving.pod.as_ref().unwrap().to_string(), "shop/db-0");
+    assert!(plain.ready && plain.serving && !plain.terminating && plain.pod.is_none());
+
+    let repeats = ", endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io";
+    assert!(
+        slices("v1", "nodeName: n1", repeats).is_empty(),
+        "selectors and pods say it"
+    );
+}
