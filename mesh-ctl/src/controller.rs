@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh_common::proto::auth::istio_certificate_service_server::IstioCertificateServiceServer;
-use mesh_common::proto::xds::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,20 +14,22 @@ use tonic::transport::Server;
 
 use crate::auth::{Authenticator, Jwks, JwksError};
 use crate::ca::{Authority, CaError, CertificateService};
-use crate::compile::{self, compile};
+use crate::compile::Compiler;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::model::{Change, Objects};
-use crate::resources::World;
+use crate::resources::{Step, World};
 use crate::serve::admin::Admin;
 use crate::serve::tls::{self, Serving, ServingError};
 use crate::source::{DirectorySource, Problems, Sink};
 use crate::xds::server::Discovery;
+use crate::xds::status::Clients;
 
-/// What a node says about the resources it holds when it reconnects may be this large.
-const MAX_DISCOVERY_REQUEST: usize = 64 << 20;
 /// A certificate request is small.
 const MAX_CERTIFICATE_REQUEST: usize = 64 << 10;
+/// A node has one discovery stream, and few requests for certificates at a time.
+const MAX_STREAMS: u32 = 64;
+const MAX_HEADERS: u32 = 16 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Streams are told to end; what has not by then is cut.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -60,10 +61,9 @@ pub enum StartError {
     },
 }
 
-/// The object store's reader: compiles each state and publishes what changed.
-struct Publisher {
-    options: compile::Options,
-    objects: Objects,
+/// Compiles what a source finds, and publishes what changed.
+pub struct Publisher {
+    compiler: Compiler,
     worlds: watch::Sender<Arc<World>>,
     warnings: watch::Sender<Arc<BTreeSet<String>>>,
     metrics: Metrics,
@@ -71,28 +71,30 @@ struct Publisher {
 
 impl Sink for Publisher {
     fn replace(&mut self, objects: Objects) {
-        self.objects = objects;
-        self.publish();
+        let at = Instant::now();
+        let step = self.compiler.replace(objects);
+        self.publish(step, at);
     }
 
     fn change(&mut self, changes: Vec<Change>) {
-        self.objects.apply(changes);
-        self.publish();
+        let at = Instant::now();
+        let step = self.compiler.change(changes);
+        self.publish(step, at);
     }
 }
 
 impl Publisher {
-    fn publish(&self) {
-        let mut compiled = compile(&self.objects, &self.options);
-        let warnings = std::mem::take(&mut compiled.warnings);
-        for line in warnings.difference(&self.warnings.borrow()) {
-            tracing::warn!("{line}");
+    fn publish(&mut self, step: Step, at: Instant) {
+        if let Some(warnings) = self.compiler.take_changed_warnings() {
+            for line in warnings.difference(&self.warnings.borrow()) {
+                tracing::warn!("{line}");
+            }
+            self.warnings.send_replace(Arc::new(warnings));
         }
-        self.warnings.send_replace(Arc::new(warnings));
-        let next = self.worlds.borrow().next(compiled);
+        let next = self.worlds.borrow().next(step, at);
         if let Some(world) = next {
-            self.metrics.compiled(&world);
-            tracing::info!(generation = world.generation(), "the mesh changed");
+            self.metrics.compiled(&world, at.elapsed());
+            tracing::debug!(generation = world.generation(), "the mesh changed");
             self.worlds.send_replace(Arc::new(world));
         }
     }
@@ -109,10 +111,27 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Reads everything, then serves.
+    /// Reads the configured source, then serves.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let stop = CancellationToken::new();
         let metrics = Metrics::default();
+        let (source, objects) = DirectorySource::open(config.config_dir.clone(), metrics.clone())?;
+        Self::serve(config, metrics, |mut publisher, stop| {
+            publisher.replace(objects);
+            source.run(publisher, stop)
+        })
+        .await
+    }
+
+    /// Serves what `feed` publishes; it runs until its token is cancelled.
+    pub async fn serve<F>(
+        config: Config,
+        metrics: Metrics,
+        feed: impl FnOnce(Publisher, CancellationToken) -> F,
+    ) -> Result<Self, StartError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
         let authority = Arc::new(Authority::open(&config.ca_dir)?);
         let jwks = Jwks::open(config.jwks_file.clone())?;
         let authenticator = Arc::new(Authenticator::new(
@@ -123,16 +142,13 @@ impl Controller {
         ));
         let (worlds, world) = watch::channel(Arc::new(World::default()));
         let (warnings, warned) = watch::channel(Arc::default());
-        let mut publisher = Publisher {
-            options: config.compile_options(),
-            objects: Objects::default(),
+        let publisher = Publisher {
+            compiler: Compiler::new(config.compile_options()),
             worlds,
             warnings,
             metrics: metrics.clone(),
         };
-        let (source, objects) = DirectorySource::open(config.config_dir.clone(), metrics.clone())?;
-        publisher.replace(objects);
-
+        let clients = Clients::default();
         let serving = Serving::new(Arc::clone(&authority), config.server_name.clone())?;
         let listener = listen("--listen", config.listen).await?;
         let admin = listen("--admin-addr", config.admin_addr).await?;
@@ -146,6 +162,7 @@ impl Controller {
             world.clone(),
             Arc::clone(&authenticator),
             metrics.clone(),
+            clients.clone(),
             stop.clone(),
         );
         let certificates = CertificateService::new(
@@ -159,10 +176,9 @@ impl Controller {
         let grpc = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .add_service(
-                AggregatedDiscoveryServiceServer::new(discovery)
-                    .max_decoding_message_size(MAX_DISCOVERY_REQUEST),
-            )
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_max_header_list_size(MAX_HEADERS)
+            .add_service(discovery)
             .add_service(
                 IstioCertificateServiceServer::new(certificates)
                     .max_decoding_message_size(MAX_CERTIFICATE_REQUEST),
@@ -174,6 +190,7 @@ impl Controller {
         let router = Admin {
             worlds: world,
             warnings: warned,
+            clients,
             metrics,
         }
         .router();
@@ -181,7 +198,7 @@ impl Controller {
             axum::serve(admin, router).with_graceful_shutdown(stop.clone().cancelled_owned());
 
         let tasks = vec![
-            tokio::spawn(source.run(publisher, stop.clone())),
+            tokio::spawn(feed(publisher, stop.clone())),
             tokio::spawn(serving.keep_fresh(stop.clone())),
             tokio::spawn(async move {
                 if let Err(e) = grpc.await {

@@ -1,12 +1,15 @@
 //! What the controller counts.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::resources::{Kind, World};
@@ -21,7 +24,18 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
-#[derive(Default)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct ResourceLabel {
+    r#type: &'static str,
+    node: String,
+    resource: String,
+}
+
+/// Refusals of more resources than this are counted together, as of `other` ones.
+const NAMED: usize = 1000;
+/// From 100 µs to 52 s.
+const LATENCIES: (f64, f64, u16) = (0.0001, 2.0, 20);
+
 struct Inner {
     registry: Registry,
     nodes: Gauge,
@@ -32,6 +46,11 @@ struct Inner {
     certificates: Family<OutcomeLabel, Counter>,
     refused: Family<OutcomeLabel, Counter>,
     reads: Family<OutcomeLabel, Counter>,
+    refused_resources: Family<ResourceLabel, Counter>,
+    named: Mutex<BTreeSet<ResourceLabel>>,
+    sent_bytes: Counter,
+    push_latency: Histogram,
+    compile_time: Histogram,
 }
 
 /// The controller's metrics; clones share the numbers.
@@ -40,7 +59,26 @@ pub struct Metrics(Arc<Inner>);
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut inner = Inner::default();
+        let latencies = || {
+            let (first, factor, count) = LATENCIES;
+            Histogram::new(exponential_buckets(first, factor, count))
+        };
+        let mut inner = Inner {
+            registry: Registry::default(),
+            nodes: Gauge::default(),
+            pushes: Family::default(),
+            nacks: Family::default(),
+            dropped: Family::default(),
+            resources: Family::default(),
+            certificates: Family::default(),
+            refused: Family::default(),
+            reads: Family::default(),
+            refused_resources: Family::default(),
+            named: Mutex::default(),
+            sent_bytes: Counter::default(),
+            push_latency: latencies(),
+            compile_time: latencies(),
+        };
         let mut registry = Registry::with_prefix("weft_controller");
         registry.register(
             "connected_nodes",
@@ -74,6 +112,26 @@ impl Default for Metrics {
             "Reads of the configuration directory, by outcome",
             inner.reads.clone(),
         );
+        registry.register(
+            "refused_resources",
+            "Resources refused by a node, by node and name",
+            inner.refused_resources.clone(),
+        );
+        registry.register(
+            "sent_bytes",
+            "Bytes of discovery responses handed to connections",
+            inner.sent_bytes.clone(),
+        );
+        registry.register(
+            "push_latency_seconds",
+            "From a change to its last byte for a node being handed to the connection",
+            inner.push_latency.clone(),
+        );
+        registry.register(
+            "compile_seconds",
+            "From a change to a new state of the mesh",
+            inner.compile_time.clone(),
+        );
         inner.registry = registry;
         Self(Arc::new(inner))
     }
@@ -106,6 +164,35 @@ impl Metrics {
             .inc();
     }
 
+    /// A response was refused because of that resource.
+    pub fn refused_resource(&self, kind: Kind, node: &str, name: &str) {
+        let mut label = ResourceLabel {
+            r#type: kind.label(),
+            node: node.to_owned(),
+            resource: name.to_owned(),
+        };
+        let mut named = self.0.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if !named.contains(&label) {
+            if named.len() < NAMED {
+                named.insert(label.clone());
+            } else {
+                label.node = "other".into();
+                label.resource = "other".into();
+            }
+        }
+        self.0.refused_resources.get_or_create(&label).inc();
+    }
+
+    /// A piece of a response was handed to a connection.
+    pub fn sent(&self, bytes: usize) {
+        self.0.sent_bytes.inc_by(bytes as u64);
+    }
+
+    /// The last piece was, so long after the change.
+    pub fn push_latency(&self, latency: Duration) {
+        self.0.push_latency.observe(latency.as_secs_f64());
+    }
+
     /// The controller ended a stream.
     pub fn dropped_stream(&self, outcome: &'static str) {
         self.0
@@ -136,8 +223,9 @@ impl Metrics {
         self.0.reads.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// The world changed.
-    pub fn compiled(&self, world: &World) {
+    /// The world changed, so long after the objects did.
+    pub fn compiled(&self, world: &World, after: Duration) {
+        self.0.compile_time.observe(after.as_secs_f64());
         for kind in Kind::ALL {
             let gauge = self.0.resources.get_or_create(&TypeLabel {
                 r#type: kind.label(),

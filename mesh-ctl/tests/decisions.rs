@@ -26,12 +26,12 @@ fn snapshot(yaml: &str) -> Snapshot {
     let mut builder = SnapshotBuilder::default();
     for (name, policy) in &compiled.policies {
         builder
-            .upsert_policy(name, Authorization::decode(policy.body.clone()).unwrap())
+            .upsert_policy(name, Authorization::decode(policy.body()).unwrap())
             .unwrap();
     }
     for (name, address) in &compiled.addresses {
         builder
-            .upsert_address(name, Address::decode(address.body.clone()).unwrap())
+            .upsert_address(name, Address::decode(address.body()).unwrap())
             .unwrap();
     }
     builder.to_snapshot()

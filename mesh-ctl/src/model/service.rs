@@ -19,6 +19,8 @@ pub enum Target {
 /// One TCP port of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
+    /// By which EndpointSlices know it; may be empty.
+    pub name: String,
     /// What clients dial.
     pub port: u16,
     /// What the endpoint listens on.
@@ -125,7 +127,11 @@ fn ports(spec: &v1::ServiceSpec) -> Result<Vec<ServicePort>, FieldError> {
                 format!("TCP port {port} is listed twice; remove one"),
             ));
         }
-        ports.push(ServicePort { port, target });
+        ports.push(ServicePort {
+            name: entry.name.clone().unwrap_or_default(),
+            port,
+            target,
+        });
     }
     Ok(ports)
 }

@@ -34,14 +34,14 @@ impl NodeIdentities {
             (&*identity.node, &*identity.namespace, &*identity.account)
                 == (node, namespace, account)
         };
-        self.pods
-            .of(self.hash(node, namespace, account))
-            .any(is_it)
+        self.pods.of(self.hash(node, namespace, account)).any(is_it)
     }
 
     /// Every identity, with the number of its pods.
     pub fn iter(&self) -> impl Iterator<Item = (&Identity, i64)> {
-        self.pods.iter().map(|(identity, pods)| (&**identity, *pods))
+        self.pods
+            .iter()
+            .map(|(identity, pods)| (&**identity, *pods))
     }
 
     pub(super) fn apply(&mut self, changes: IdentityChanges) {

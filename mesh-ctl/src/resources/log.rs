@@ -85,7 +85,11 @@ impl Log {
         if generation < self.floor {
             return None;
         }
-        let steps = self.segments.iter().rev().flat_map(|s| s.steps.iter().rev());
+        let steps = self
+            .segments
+            .iter()
+            .rev()
+            .flat_map(|s| s.steps.iter().rev());
         let mut since = Since {
             names: BTreeSet::new(),
             at: None,
@@ -131,7 +135,11 @@ mod tests {
         for generation in 1..=5 {
             log.push(generation, Instant::now(), many.clone(), 0);
         }
-        assert_eq!((log.segments.len(), log.names), (1, NAMES), "the last stays");
+        assert_eq!(
+            (log.segments.len(), log.names),
+            (1, NAMES),
+            "the last stays"
+        );
         assert!(names(&log, 3).is_none() && names(&log, 4).is_some());
     }
 }

@@ -187,7 +187,11 @@ mod tests {
         assert_eq!(since(&four, 2).unwrap(), "+a", "it is back, and named once");
         assert_eq!(four.table(Kind::Address).len(), 3);
         assert_eq!(one.table(Kind::Address).len(), 2, "the older is as it was");
-        let wire: usize = four.table(Kind::Address).iter().map(|r| r.wire().len()).sum();
+        let wire: usize = four
+            .table(Kind::Address)
+            .iter()
+            .map(|r| r.wire().len())
+            .sum();
         assert_eq!(four.table(Kind::Address).wire_len(), wire as u64);
     }
 

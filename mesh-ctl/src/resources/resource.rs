@@ -105,6 +105,12 @@ fn field_len(length: usize) -> usize {
     1 + prost::encoding::encoded_len_varint(length as u64) + length
 }
 
+impl AsRef<Self> for Resource {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl std::fmt::Debug for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}@{}", self.name, self.version())

@@ -10,12 +10,12 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::Connection;
 use crate::ca::{Authority, IssueError};
 
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -121,7 +121,7 @@ pub fn accept(
     listener: TcpListener,
     config: ServerConfig,
     stop: CancellationToken,
-) -> mpsc::Receiver<std::io::Result<TlsStream<TcpStream>>> {
+) -> mpsc::Receiver<std::io::Result<Connection>> {
     let (accepted, streams) = mpsc::channel(16);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let slots = Arc::new(Semaphore::new(HANDSHAKES));
@@ -146,7 +146,10 @@ pub fn accept(
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
                 match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => _ = accepted.send(Ok(stream)).await,
+                    Ok(Ok(stream)) => {
+                        let connection = Connection::new(stream, peer);
+                        let _ = accepted.send(Ok(connection)).await;
+                    }
                     Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
                     Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
                 }

@@ -3,8 +3,12 @@
 //! [`client`] is the state of one client, pure and tested without sockets; [`server`] is the thin
 //! asynchronous shell around it.
 
+mod body;
 pub mod client;
+pub mod message;
 pub mod server;
+mod session;
+pub mod status;
 mod subscription;
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ pub(crate) use pod::Pod;
 pub(crate) use selectors::Selectors;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{self, AuthorizationPolicy, Namespace, Node, ObjectName, Service};
-use crate::model::{Labels, PeerAuthentication};
+use crate::model::{self, AuthorizationPolicy, Endpoint, EndpointSlice, Namespace, Node};
+use crate::model::{Labels, ObjectName, PeerAuthentication, Service};
 use crate::resources::trie::Trie;
 use pod::Pods;
 
@@ -25,6 +25,9 @@ pub(crate) struct Store {
     pub(crate) services: BTreeMap<ObjectName, Service>,
     pub(crate) authorization_policies: BTreeMap<ObjectName, AuthorizationPolicy>,
     pub(crate) peer_authentications: BTreeMap<ObjectName, PeerAuthentication>,
+    slices: BTreeMap<ObjectName, EndpointSlice>,
+    slices_by_service: HashMap<ObjectName, BTreeSet<ObjectName>>,
+    slices_by_address: HashMap<IpAddr, BTreeSet<ObjectName>>,
     pub(crate) origins: BTreeMap<(&'static str, ObjectName), String>,
     pods: HashMap<Arc<str>, Trie<Arc<Pod>>>,
     pods_by_node: HashMap<Arc<str>, Vec<Arc<Pod>>>,
@@ -117,7 +120,10 @@ impl Store {
         }
         if let Some(after) = &after {
             if !after.node.is_empty() {
-                let pods = self.pods_by_node.entry(Arc::clone(&after.node)).or_default();
+                let pods = self
+                    .pods_by_node
+                    .entry(Arc::clone(&after.node))
+                    .or_default();
                 pods.push(Arc::clone(after));
             }
             for address in claimed(after) {
@@ -136,15 +142,11 @@ impl Store {
         let before = self.services.remove(name);
         if let Some(before) = &before {
             for address in &before.addresses {
-                if let Some(names) = self.services_by_address.get_mut(address) {
-                    names.remove(name);
-                    if names.is_empty() {
-                        self.services_by_address.remove(address);
-                    }
-                }
+                remove_from(&mut self.services_by_address, address, name);
             }
             if let Some(selector) = &before.selector {
-                self.service_selectors.remove(&name.namespace, selector, name);
+                self.service_selectors
+                    .remove(&name.namespace, selector, name);
             }
         }
         if let Some(service) = service {
@@ -153,7 +155,8 @@ impl Store {
                 names.insert(name.clone());
             }
             if let Some(selector) = &service.selector {
-                self.service_selectors.insert(&name.namespace, selector, name);
+                self.service_selectors
+                    .insert(&name.namespace, selector, name);
             }
             self.services.insert(name.clone(), service);
         }
@@ -202,6 +205,63 @@ impl Store {
         before
     }
 
+    pub(crate) fn set_slice(
+        &mut self,
+        name: &ObjectName,
+        slice: Option<EndpointSlice>,
+    ) -> Option<EndpointSlice> {
+        let before = self.slices.remove(name);
+        if let Some(before) = &before {
+            remove_from(&mut self.slices_by_service, &before.service, name);
+            for address in listed(before) {
+                remove_from(&mut self.slices_by_address, &address, name);
+            }
+        }
+        if let Some(slice) = slice {
+            let of_service = self.slices_by_service.entry(slice.service.clone());
+            of_service.or_default().insert(name.clone());
+            for address in listed(&slice) {
+                let of_address = self.slices_by_address.entry(address).or_default();
+                of_address.insert(name.clone());
+            }
+            self.slices.insert(name.clone(), slice);
+        }
+        before
+    }
+
+    pub(crate) fn slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
+        self.slices.get(name)
+    }
+
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices.values()
+    }
+
+    /// The addresses that slices list for a service.
+    pub(crate) fn listed_for(&self, service: &ObjectName) -> BTreeSet<IpAddr> {
+        let names = self.slices_by_service.get(service).into_iter().flatten();
+        let slices = names.filter_map(|name| self.slices.get(name));
+        slices.flat_map(listed).collect()
+    }
+
+    /// Where slices list an address for a service without a selector, by the name of the slice.
+    pub(crate) fn listings(
+        &self,
+        address: IpAddr,
+    ) -> impl Iterator<Item = (&EndpointSlice, &Endpoint, &Service)> {
+        let names = self.slices_by_address.get(&address).into_iter().flatten();
+        names.filter_map(move |name| {
+            let slice = self.slices.get(name)?;
+            let service = self.services.get(&slice.service)?;
+            let is_it = |endpoint: &&Endpoint| endpoint.addresses.first() == Some(&address);
+            let endpoint = slice.endpoints.iter().find(is_it)?;
+            service
+                .selector
+                .is_none()
+                .then_some((slice, endpoint, service))
+        })
+    }
+
     /// The object for a message: where it was read from, its kind and its name.
     pub(crate) fn describe(&self, kind: &'static str, name: &ObjectName) -> String {
         match self.origins.get(&(kind, name.clone())) {
@@ -214,4 +274,23 @@ impl Store {
 /// The addresses that a pod claims for itself.
 fn claimed(pod: &Pod) -> &[IpAddr] {
     if pod.claims() { &pod.addresses } else { &[] }
+}
+
+/// The addresses that a slice lists: the first of each endpoint stands for it.
+pub(crate) fn listed(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
+    let first = |endpoint: &Endpoint| endpoint.addresses.first().copied();
+    slice.endpoints.iter().filter_map(first)
+}
+
+fn remove_from<K: Eq + Hash>(
+    index: &mut HashMap<K, BTreeSet<ObjectName>>,
+    key: &K,
+    name: &ObjectName,
+) {
+    if let Some(names) = index.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            index.remove(key);
+        }
+    }
 }
