@@ -9,6 +9,7 @@ use mesh_common::identity::TrustDomain;
 
 use crate::auth::Account;
 use crate::compile;
+use crate::xds::options::DiscoveryOptions;
 
 /// The Weft controller: tells every node of the mesh what runs where and who may talk to whom, and
 /// signs the certificates of what runs there.
@@ -55,6 +56,9 @@ pub struct Config {
     /// Longest life of a workload certificate.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = lifetime)]
     pub cert_ttl: Duration,
+    /// Of discovery.
+    #[command(flatten)]
+    pub discovery: DiscoveryOptions,
     /// Label on a namespace or pod that enrols it.
     #[arg(long, value_name = "KEY", default_value = "istio.io/dataplane-mode")]
     pub dataplane_label: String,

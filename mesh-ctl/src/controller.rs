@@ -163,6 +163,7 @@ impl Controller {
             Arc::clone(&authenticator),
             metrics.clone(),
             clients.clone(),
+            config.discovery.clone(),
             stop.clone(),
         );
         let certificates = CertificateService::new(

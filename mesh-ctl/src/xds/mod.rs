@@ -6,6 +6,7 @@
 mod body;
 pub mod client;
 pub mod message;
+pub mod options;
 pub mod server;
 mod session;
 pub mod status;

@@ -19,6 +19,7 @@ use tonic_prost::ProstDecoder;
 use tower::Service;
 
 use super::body::Body;
+use super::options::DiscoveryOptions;
 use super::session::Session;
 use super::status::Clients;
 use crate::auth::Authenticator;
@@ -40,6 +41,7 @@ pub struct Discovery {
     authenticator: Arc<Authenticator>,
     metrics: Metrics,
     clients: Clients,
+    options: DiscoveryOptions,
     admission: Arc<Semaphore>,
     stop: CancellationToken,
 }
@@ -51,6 +53,7 @@ impl Discovery {
         authenticator: Arc<Authenticator>,
         metrics: Metrics,
         clients: Clients,
+        options: DiscoveryOptions,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -58,6 +61,7 @@ impl Discovery {
             authenticator,
             metrics,
             clients,
+            options,
             admission: Arc::new(Semaphore::new(ADMITTED)),
             stop,
         }
@@ -86,6 +90,7 @@ impl Discovery {
             outgoing,
             worlds: self.worlds,
             admission: self.admission,
+            patience: self.options.node_patience,
             metrics: self.metrics.clone(),
             clients: self.clients,
             stop: self.stop,

@@ -24,8 +24,6 @@ use crate::serve::connection::Peer;
 
 /// Nodes ask for both types at once; addresses wait this long for policies to be asked for too.
 const GRACE: Duration = Duration::from_secs(1);
-/// A node that does not acknowledge a response for this long is dropped.
-const PATIENCE: Duration = Duration::from_secs(300);
 /// A node that is admitted says within this time what it wants.
 const FIRST: Duration = Duration::from_secs(30);
 /// The end of a stream reaches the node within this time, or the connection is cut.
@@ -39,6 +37,8 @@ pub(super) struct Session {
     pub(super) outgoing: mpsc::Sender<Result<Item, Status>>,
     pub(super) worlds: watch::Receiver<Arc<World>>,
     pub(super) admission: Arc<Semaphore>,
+    /// A node that does not acknowledge a response for this long is dropped.
+    pub(super) patience: Duration,
     pub(super) metrics: Metrics,
     pub(super) clients: Clients,
     pub(super) stop: CancellationToken,
@@ -108,12 +108,12 @@ impl Session {
             }
             let awaits = client
                 .awaits_since()
-                .map(|at| Instant::from_std(at) + PATIENCE);
+                .map(|at| Instant::from_std(at) + self.patience);
             let deadline = awaits.or_else(|| grace.is_none().then_some(began + FIRST));
             tokio::select! {
                 () = stop.cancelled() => return Err(End::Shutdown),
                 () = sleep_until(deadline.unwrap_or(began)), if deadline.is_some() => {
-                    return Err(if awaits.is_some() { End::Silent } else { End::Mute });
+                    return Err(if awaits.is_some() { End::Silent(self.patience) } else { End::Mute });
                 }
                 request = self.incoming.message() => {
                     let Some(request) = request.map_err(End::Transport)? else { return Ok(()) };
@@ -186,8 +186,8 @@ impl Session {
 enum End {
     #[error("the controller is shutting down; connect to another or try again")]
     Shutdown,
-    #[error("no acknowledgement for {PATIENCE:?}")]
-    Silent,
+    #[error("no acknowledgement for {0:?}")]
+    Silent(Duration),
     #[error("no request for {FIRST:?}")]
     Mute,
     #[error("too far behind to be updated; connect again")]
@@ -202,7 +202,7 @@ impl End {
     fn reason(&self) -> &'static str {
         match self {
             Self::Shutdown => "shutdown",
-            Self::Silent => "silent",
+            Self::Silent(_) => "silent",
             Self::Mute => "mute",
             Self::TooFarBehind => "too_far_behind",
             Self::TooManyNames => "too_many_names",

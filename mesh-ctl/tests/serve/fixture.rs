@@ -57,13 +57,17 @@ pub(crate) fn jwks(key: &KeyPair, id: &str) -> String {
 
 impl Fixture {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name).display().to_string();
         std::fs::create_dir(at("config")).unwrap();
         std::fs::write(at("config/cluster.yaml"), CLUSTER).unwrap();
         let key = KeyPair::generate().unwrap();
         std::fs::write(at("jwks.json"), jwks(&key, "k1")).unwrap();
-        let config = Config::parse_from([
+        let fixed = [
             "mesh-controller".to_owned(),
             format!("--config-dir={}", at("config")),
             format!("--ca-dir={}", at("ca")),
@@ -73,7 +77,9 @@ impl Fixture {
             "--node-account=weft-system/weft-node".into(),
             "--server-name=controller.test".into(),
             "--server-name=127.0.0.1".into(),
-        ]);
+        ];
+        let options = options.iter().map(ToString::to_string);
+        let config = Config::parse_from(fixed.into_iter().chain(options));
         let controller = Controller::start(config.clone()).await.unwrap();
         Self {
             directory,
@@ -89,6 +95,12 @@ impl Fixture {
         self.controller = Some(Controller::start(self.config.clone()).await.unwrap());
     }
 
+    /// Another controller beside it, over the same files; the fixture's clients go to it from now on.
+    pub(crate) async fn fail_over(&mut self) -> Controller {
+        let other = Controller::start(self.config.clone()).await.unwrap();
+        self.controller.replace(other).unwrap()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -100,7 +112,7 @@ impl Fixture {
         std::fs::rename(draft, self.path("config").join(name)).unwrap();
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.controller.as_ref().unwrap().address
     }
 
