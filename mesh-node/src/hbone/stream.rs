@@ -34,7 +34,7 @@ pub enum StreamError {
 #[derive(Debug)]
 pub struct Reading {
     /// Records to read into at once: more while reads fill them, fewer when they do not.
-    records: usize,
+    records: u8,
     /// Something was read before.
     used: bool,
     stalled: bool,
@@ -222,7 +222,7 @@ impl Stream {
         let state = &mut *state;
         let mut places = state
             .out
-            .places(capacity, reading.records, &mut state.session)
+            .places(capacity, reading.records.into(), &mut state.session)
             .map_err(TunnelError::from)?;
         let offered = places.bytes;
         let read = match reading.ended {
