@@ -205,19 +205,9 @@ impl Stream {
             return Poll::Pending;
         }
         let capacity = state.http2.capacity(self.id).min(LARGEST_READ);
-        reading.stalled = capacity == 0;
+        reading.stalled = !self.may_send(&mut state, capacity)?;
         if reading.stalled {
-            if let Some(slot) = state.streams.get_mut(&self.id) {
-                slot.wait_for_window();
-            }
             return Poll::Pending;
-        }
-        if !state.push_control().map_err(TunnelError::from)? || !state.out.has_room() {
-            self.link.flush(&mut state);
-            if !state.out.has_room() {
-                state.starve(self.id);
-                return Poll::Pending;
-            }
         }
         let state = &mut *state;
         let mut places = state
@@ -232,6 +222,8 @@ impl Stream {
         let (read, ended) = match read {
             Poll::Pending => {
                 state.out.settle();
+                state.turns.done(self.id);
+                state.pass_turn();
                 return Poll::Pending;
             }
             Poll::Ready(read) => read.inspect_err(|_| state.out.settle())?,
@@ -264,7 +256,36 @@ impl Stream {
         } else {
             state.ask_flush();
         }
+        state.turns.done(self.id);
+        state.pass_turn();
         Poll::Ready(Ok(read))
+    }
+
+    /// Whether there is room for what the application has to say. If not, the stream is woken when it
+    /// may try again.
+    fn may_send(&self, state: &mut State, capacity: usize) -> Result<bool, StreamError> {
+        if capacity == 0 && state.http2.connection_capacity() > 0 {
+            if let Some(slot) = state.streams.get_mut(&self.id) {
+                slot.wait_for_window();
+            }
+            state.turns.done(self.id);
+            state.pass_turn();
+            return Ok(false);
+        }
+        if capacity == 0 || !state.turns.allow(self.id) {
+            state.turns.wait(self.id);
+            state.pass_turn();
+            return Ok(false);
+        }
+        if !state.push_control().map_err(TunnelError::from)? || !state.out.has_room() {
+            self.link.flush(state);
+            if !state.out.has_room() {
+                state.turns.wait(self.id);
+                state.ask_flush();
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
