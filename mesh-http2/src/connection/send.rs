@@ -60,6 +60,12 @@ impl Connection {
         frame::headers(&mut self.control, id, &block, end, self.peer.max_frame_size);
     }
 
+    /// Bytes of DATA that the window of the connection allows now, whatever those of its streams do.
+    #[must_use]
+    pub fn connection_capacity(&self) -> usize {
+        self.send_window.available()
+    }
+
     /// Bytes of DATA that both windows allow on this stream now; zero when it is gone.
     #[must_use]
     pub fn capacity(&self, id: StreamId) -> usize {

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::outgoing::Outgoing;
 use super::slot::{Run, Sink, Slot};
+use super::turns::Turns;
 use super::{CONNECTION_WINDOW, FRAME, HEADER_LIST, STREAM_WINDOW, STREAMS_ACCEPTED};
 use crate::socket::Socket;
 use crate::tls::{Authenticated, CONTENT, Opened, Session, SessionError};
@@ -112,8 +113,8 @@ pub(super) struct State {
     unread: Vec<u8>,
     driver: Option<Waker>,
     flush_asked: bool,
-    /// Streams that wait for room in `out`.
-    starved: Vec<StreamId>,
+    /// Of streams that wait for room in `out`, or in the window of the connection.
+    pub(super) turns: Turns,
     /// Ends once no stream is left.
     retiring: bool,
     goaway: Option<ErrorCode>,
@@ -141,7 +142,7 @@ impl Link {
             unread: Vec::new(),
             driver: None,
             flush_asked: true,
-            starved: Vec::new(),
+            turns: Turns::default(),
             retiring: false,
             goaway: None,
             heard: false,
@@ -209,7 +210,7 @@ impl Link {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        state.feed_starved();
+        state.pass_turn();
         if state.is_over() {
             return Poll::Ready(match state.goaway {
                 Some(code) if code != ErrorCode::NO_ERROR => Err(TunnelError::GoAway(code)),
@@ -304,10 +305,14 @@ impl State {
         }
     }
 
-    /// Notes that a stream waits for room.
-    pub(super) fn starve(&mut self, id: StreamId) {
-        self.starved.push(id);
-        self.ask_flush();
+    /// Wakes the stream whose turn it is to send, if there is room for it.
+    pub(super) fn pass_turn(&mut self) {
+        if self.out.has_room()
+            && self.http2.connection_capacity() > 0
+            && let Some(id) = self.turns.next()
+        {
+            self.with_slot(id, Slot::wake);
+        }
     }
 
     /// Control frames go ahead of DATA. False when there is no room for them.
@@ -348,14 +353,6 @@ impl State {
         match &self.driver {
             Some(driver) if driver.will_wake(cx.waker()) => {}
             _ => self.driver = Some(cx.waker().clone()),
-        }
-    }
-
-    fn feed_starved(&mut self) {
-        for id in std::mem::take(&mut self.starved) {
-            if let Some(slot) = self.streams.get_mut(&id) {
-                slot.wake();
-            }
         }
     }
 
@@ -411,33 +408,33 @@ impl State {
                         end,
                     } => {
                         if !run.takes(stream) {
-                            self.deliver(&mut run);
+                            self.deliver(&mut run, false);
                         }
                         run.push(stream, payload);
                         if end {
-                            self.deliver(&mut run);
+                            self.deliver(&mut run, true);
                             self.with_slot(stream, Slot::end);
                         }
                     }
                     other => {
-                        self.deliver(&mut run);
+                        self.deliver(&mut run, false);
                         self.notify(other);
                     }
                 }
             }
         }
-        self.deliver(&mut run);
+        self.deliver(&mut run, false);
         Ok(())
     }
 
-    fn deliver(&mut self, run: &mut Run<'_>) {
+    fn deliver(&mut self, run: &mut Run<'_>, last: bool) {
         let id = run.stream();
         let bytes = run.bytes();
         if bytes == 0 {
             return;
         }
         let used = match self.streams.get_mut(&id) {
-            Some(slot) => slot.deliver(run),
+            Some(slot) => slot.deliver(run, last),
             None => bytes,
         };
         run.clear();
@@ -460,7 +457,10 @@ impl State {
             },
             Event::Reset { stream, code } => self.with_slot(stream, |slot| slot.reset(code)),
             Event::Window(Some(stream)) => self.with_slot(stream, Slot::window_opened),
-            Event::Window(None) => self.streams.values_mut().for_each(Slot::window_opened),
+            Event::Window(None) => {
+                self.streams.values_mut().for_each(Slot::window_opened);
+                self.pass_turn();
+            }
             Event::GoAway(code) => self.goaway = Some(code),
             Event::Pong(_) | Event::Data { .. } => {}
         }
@@ -482,6 +482,8 @@ impl State {
             self.http2.release(id, held);
         }
         self.http2.reset(id, code);
+        self.turns.forget(id);
+        self.pass_turn();
         self.ask_flush();
     }
 

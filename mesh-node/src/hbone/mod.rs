@@ -15,6 +15,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod turns;
 
 pub use client::{OpenError, Tunnel};
 pub use link::TunnelError;

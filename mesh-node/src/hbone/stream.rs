@@ -34,10 +34,12 @@ pub enum StreamError {
 #[derive(Debug)]
 pub struct Reading {
     /// Records to read into at once: more while reads fill them, fewer when they do not.
-    records: usize,
+    records: u8,
     /// Something was read before.
     used: bool,
     stalled: bool,
+    /// Nothing but the end of the application's stream is to be read.
+    ended: bool,
 }
 
 impl Default for Reading {
@@ -46,6 +48,7 @@ impl Default for Reading {
             records: 1,
             used: false,
             stalled: false,
+            ended: false,
         }
     }
 }
@@ -202,33 +205,30 @@ impl Stream {
             return Poll::Pending;
         }
         let capacity = state.http2.capacity(self.id).min(LARGEST_READ);
-        reading.stalled = capacity == 0;
+        reading.stalled = !self.may_send(&mut state, capacity)?;
         if reading.stalled {
-            if let Some(slot) = state.streams.get_mut(&self.id) {
-                slot.wait_for_window();
-            }
             return Poll::Pending;
-        }
-        if !state.push_control().map_err(TunnelError::from)? || !state.out.has_room() {
-            self.link.flush(&mut state);
-            if !state.out.has_room() {
-                state.starve(self.id);
-                return Poll::Pending;
-            }
         }
         let state = &mut *state;
         let mut places = state
             .out
-            .places(capacity, reading.records, &mut state.session)
+            .places(capacity, reading.records.into(), &mut state.session)
             .map_err(TunnelError::from)?;
         let offered = places.bytes;
-        let read = match socket.poll_read_vectored(cx, places.slots(), offered) {
+        let read = match reading.ended {
+            true => Poll::Ready(Ok((0, true))),
+            false => socket.poll_read_vectored(cx, places.slots(), offered),
+        };
+        let (read, ended) = match read {
             Poll::Pending => {
                 state.out.settle();
+                state.turns.done(self.id);
+                state.pass_turn();
                 return Poll::Pending;
             }
             Poll::Ready(read) => read.inspect_err(|_| state.out.settle())?,
         };
+        reading.ended = ended;
         let State {
             out,
             session,
@@ -256,7 +256,36 @@ impl Stream {
         } else {
             state.ask_flush();
         }
+        state.turns.done(self.id);
+        state.pass_turn();
         Poll::Ready(Ok(read))
+    }
+
+    /// Whether there is room for what the application has to say. If not, the stream is woken when it
+    /// may try again.
+    fn may_send(&self, state: &mut State, capacity: usize) -> Result<bool, StreamError> {
+        if capacity == 0 && state.http2.connection_capacity() > 0 {
+            if let Some(slot) = state.streams.get_mut(&self.id) {
+                slot.wait_for_window();
+            }
+            state.turns.done(self.id);
+            state.pass_turn();
+            return Ok(false);
+        }
+        if capacity == 0 || !state.turns.allow(self.id) {
+            state.turns.wait(self.id);
+            state.pass_turn();
+            return Ok(false);
+        }
+        if !state.push_control().map_err(TunnelError::from)? || !state.out.has_room() {
+            self.link.flush(state);
+            if !state.out.has_room() {
+                state.turns.wait(self.id);
+                state.ask_flush();
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -3,6 +3,8 @@
 use super::*;
 
 const MIB: usize = 1 << 20;
+/// The receive window of one stream.
+const WINDOW: usize = 4 * MIB;
 
 #[test]
 fn what_one_writes_the_other_reads_and_both_count_it() {
@@ -145,4 +147,58 @@ fn urgent_data_does_not_stop_what_follows_it() {
             }
         }
     });
+}
+
+#[test]
+fn streams_that_always_have_more_to_send_all_go_on() {
+    on_worker(async {
+        for buffers in [
+            (Buffers::Small, Buffers::Usual),
+            (Buffers::Usual, Buffers::Usual),
+        ] {
+            let mesh = Mesh::new(buffers.0, buffers.1);
+            let mut writing = Vec::new();
+            let mut reading = Vec::new();
+            for _ in 0..40 {
+                let (client, server) = mesh.connect().await.ends();
+                writing.push(async move {
+                    let piece = vec![0; MIB];
+                    loop {
+                        client.application.write_all(&piece).await.unwrap();
+                    }
+                });
+                reading.push(async move {
+                    let mut place = vec![0; MIB];
+                    let mut read = 0;
+                    while read < 2 * WINDOW {
+                        read += server.application.read(&mut place).await.unwrap();
+                    }
+                    // It reads on, so that nobody waits for it.
+                    let rest = tokio::task::spawn_local(async move {
+                        while server
+                            .application
+                            .read(&mut place)
+                            .await
+                            .is_ok_and(|n| n > 0)
+                        {}
+                    });
+                    AbortOnDrop(rest)
+                });
+            }
+            assert_eq!(mesh.wires.borrow().len(), 1, "they share a tunnel");
+            let writing = futures::future::join_all(writing);
+            tokio::select! {
+                _ = writing => unreachable!("it never ends"),
+                _ = futures::future::join_all(reading) => {}
+            }
+        }
+    });
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
