@@ -10,7 +10,7 @@ use mesh_common::proto::security::{
 };
 use prost::Message;
 
-use super::{Listed, Options};
+use super::{Listed, Options, aliases};
 use crate::model::{Action, AuthorizationPolicy, Objects, Rule, Term, selects};
 use crate::resources::{Compiled, Resource};
 
@@ -45,7 +45,7 @@ pub(super) fn compile(objects: &Objects, options: &Options, out: &mut Compiled) 
             namespace: policy.meta.name.namespace.to_string(),
             scope: scope.into(),
             action: action.into(),
-            rules: rules(policy, &object, action, out),
+            rules: aliases::expand(rules(policy, &object, action, out), options),
             dry_run: policy.dry_run,
             ..Authorization::default()
         };

@@ -2,6 +2,7 @@
 //! that a version changes only when the content does.
 
 mod addresses;
+mod aliases;
 mod authorization;
 mod encode;
 mod peer_authentication;
@@ -23,6 +24,8 @@ pub struct Options {
     pub cluster_id: String,
     /// The mesh's trust domain.
     pub trust_domain: String,
+    /// Other names of it, which principals in policies may use.
+    pub trust_domain_aliases: Vec<String>,
     /// Policies of this namespace are for the whole mesh.
     pub root_namespace: String,
     /// The label that enrols.

@@ -57,7 +57,8 @@ impl AggregatedDiscoveryService for Discovery {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let caller = self.authenticator.node(request.metadata()).map_err(|refusal| {
+        let peer = request.remote_addr().map(|address| address.ip());
+        let caller = self.authenticator.node(request.metadata(), peer).await.map_err(|refusal| {
             self.metrics.refused_stream(refusal.reason());
             tracing::warn!(caller = %refusal.caller(), reason = refusal.reason(), "stream refused: {refusal}");
             Status::from(&refusal)
@@ -109,11 +110,13 @@ impl Session {
         let mut grace = None::<Instant>;
         let mut patience = Instant::now() + PATIENCE;
         let mut idle = false;
+        let expires = self.caller.expires_at();
         loop {
             let may_send =
                 client.subscribed_to_policies() || grace.is_some_and(|at| at <= Instant::now());
             tokio::select! {
                 () = self.stop.cancelled() => return Err(End::Shutdown),
+                () = sleep_until(expires) => return Err(End::TokenExpired),
                 request = self.incoming.message() => {
                     let Some(request) = request.map_err(End::Transport)? else { return Ok(()) };
                     if let Some(announced) = &request.node {
@@ -167,6 +170,8 @@ impl Session {
 enum End {
     #[error("the controller is shutting down; connect to another or try again")]
     Shutdown,
+    #[error("the token has expired; connect again with a fresh one")]
+    TokenExpired,
     #[error("no acknowledgement for {PATIENCE:?}")]
     Silent,
     #[error("too far behind to be updated; connect again")]
@@ -179,6 +184,7 @@ impl End {
     fn reason(&self) -> &'static str {
         match self {
             Self::Shutdown => "shutdown",
+            Self::TokenExpired => "token_expired",
             Self::Silent => "silent",
             Self::TooFarBehind => "too_far_behind",
             Self::Transport(_) => "transport",

@@ -47,7 +47,8 @@ async fn request(
 }
 
 async fn refused(fixture: &Fixture, token: &str, identity: &str, reason: &str) -> Status {
-    let metric = format!("weft_controller_certificates_total{{outcome=\"{reason}\"}}");
+    let metric =
+        format!("weft_controller_certificates_total{{outcome=\"refused\",reason=\"{reason}\"}}");
     let before = fixture.metric(&metric).await;
     let status = request(fixture, token, Some(identity), identity)
         .await
@@ -76,7 +77,7 @@ async fn a_node_gets_the_identities_that_run_on_it() {
     assert!((3500..=3600).contains(&left), "{left} s");
     assert_eq!(
         fixture
-            .metric("weft_controller_certificates_total{outcome=\"issued\"}")
+            .metric("weft_controller_certificates_total{outcome=\"issued\",reason=\"none\"}")
             .await,
         1.0
     );
