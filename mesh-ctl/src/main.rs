@@ -3,51 +3,50 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Subcommand};
 use mesh_ctl::ca::command::Step;
 use mesh_ctl::config::Config;
 use mesh_ctl::controller::Controller;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// The Weft controller: tells every node of the mesh what runs where and who may talk to whom, and
-/// signs the certificates of what runs there.
-#[derive(Parser)]
-#[command(
-    version,
-    about,
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    config: Option<Config>,
+/// What the command line asks for.
+enum Invocation {
+    Serve(Box<Config>),
+    Ca(Step),
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Show the certificate authority, or change its root step by step.
-    Ca {
-        #[command(subcommand)]
-        step: Step,
-    },
+impl Invocation {
+    fn parse() -> Result<Self, clap::Error> {
+        let ca = clap::Command::new("ca")
+            .about("Show the certificate authority, or change its root step by step")
+            .subcommand_required(true);
+        let matches = Config::command()
+            .subcommand(Step::augment_subcommands(ca))
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
+            .try_get_matches()?;
+        match matches.subcommand() {
+            Some((_, step)) => Step::from_arg_matches(step).map(Self::Ca),
+            None => Config::from_arg_matches(&matches)
+                .map(Box::new)
+                .map(Self::Serve),
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let invocation = Invocation::parse().unwrap_or_else(|e| e.exit());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let outcome = match (cli.command, cli.config) {
-        (Some(Command::Ca { step }), _) => ca(&step).await,
-        (None, Some(config)) => run(config).await,
-        (None, None) => Err(anyhow::anyhow!("no options; see --help")),
+    let outcome = match invocation {
+        Invocation::Ca(step) => ca(&step).await,
+        Invocation::Serve(config) => run(*config).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -56,9 +56,23 @@ struct Namespaced {
     written: Option<Written>,
 }
 
+/// The last write of a ConfigMap, and how long the next one waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Written {
     at: Instant,
     pause: Duration,
+}
+
+impl Written {
+    /// A write at `now` after `last`; the time to wait for when that is too early.
+    fn next(last: Option<Self>, now: Instant) -> Result<Self, Instant> {
+        let pause = match last {
+            Some(last) if now < last.at + last.pause => return Err(last.at + last.pause),
+            Some(last) if now < last.at + 2 * last.pause => (last.pause * 2).min(LONGEST_PAUSE),
+            _ => FIRST_PAUSE,
+        };
+        Ok(Self { at: now, pause })
+    }
 }
 
 enum Event {
@@ -171,20 +185,17 @@ impl Publisher {
                 continue;
             }
             let now = Instant::now();
-            let pause = match &namespace.written {
-                Some(written) if now < written.at + written.pause => {
-                    let at = written.at + written.pause;
+            let again = match Written::next(namespace.written, now) {
+                Err(at) => {
                     next = Some(next.map_or(at, |next| next.min(at)));
                     continue;
                 }
-                Some(written) if now < written.at + 2 * written.pause => {
-                    (written.pause * 2).min(LONGEST_PAUSE)
+                Ok(written) => {
+                    namespace.written = Some(written);
+                    now + written.pause
                 }
-                _ => FIRST_PAUSE,
             };
-            namespace.written = Some(Written { at: now, pause });
             // If the write has not come back as an event by then, it is tried again.
-            let again = now + pause;
             next = Some(next.map_or(again, |next| next.min(again)));
             match self.write(name, namespace.published.is_some(), roots).await {
                 Ok(()) => {
@@ -289,4 +300,39 @@ where
                 )
                 .ok()
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many repairs there are in an hour if somebody undoes each one so long after it.
+    fn repairs(undone_after: Duration) -> usize {
+        let start = Instant::now();
+        let (mut now, mut last, mut count) = (start, None, 0);
+        while now < start + Duration::from_secs(3600) {
+            match Written::next(last, now) {
+                Ok(written) => {
+                    count += 1;
+                    last = Some(written);
+                    now += undone_after;
+                }
+                Err(at) => now = at,
+            }
+        }
+        count
+    }
+
+    #[test]
+    fn two_who_want_different_things_do_not_fight_without_end() {
+        // Pauses of 1, 2, 4, ... and then 60 seconds.
+        assert_eq!(repairs(Duration::ZERO), 65);
+        assert!(repairs(Duration::from_millis(10)) <= 65);
+        let rare = Duration::from_secs(300);
+        assert_eq!(
+            repairs(rare),
+            12,
+            "what is undone now and then is repaired at once"
+        );
+    }
 }

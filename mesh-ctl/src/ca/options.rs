@@ -32,7 +32,8 @@ impl Location {
     pub async fn store(&self, kubeconfig: Option<&PathBuf>) -> Result<Store, ConnectError> {
         if let Some(secret) = &self.ca_secret {
             let client = kubernetes::connect(kubeconfig).await?;
-            return Ok(Store::Secret(SecretStore::new(client, secret.clone())));
+            let secret = SecretStore::new(client, secret.clone());
+            return Ok(Store::Secret(Box::new(secret)));
         }
         let directory = self.ca_dir.clone().unwrap_or_default();
         Ok(Store::Directory(Directory::new(directory)))

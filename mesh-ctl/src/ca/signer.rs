@@ -72,6 +72,9 @@ impl Signer {
             .as_ref()
             .is_some_and(|rotation| rotation.phase != Phase::Prepared);
         let prefix = if follows { NEXT } else { "" };
+        for name in [CERTIFICATE, KEY, ROOT] {
+            text(material, place, &format!("{prefix}{name}"))?;
+        }
         let mut roots = certificates(material, place, ROOT)?;
         if rotation.is_some() {
             for root in certificates(material, place, &format!("{NEXT}{ROOT}"))? {

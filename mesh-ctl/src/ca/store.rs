@@ -11,7 +11,7 @@ pub enum Store {
     /// Files, the key readable by its owner alone.
     Directory(Directory),
     /// A Kubernetes Secret.
-    Secret(SecretStore),
+    Secret(Box<SecretStore>),
 }
 
 /// What was read, and which version of it that is.

@@ -294,10 +294,8 @@ fn no_workload_is_ever_without_trust() {
         if taken.is_ok() {
             steps.pop();
         }
-        for i in 0..fleet.len() {
-            if fleet[i].renews <= ca.now {
-                fleet[i] = ca.issue();
-            }
+        for workload in fleet.iter_mut().filter(|w| w.renews <= ca.now) {
+            *workload = ca.issue();
         }
         let old = fleet.iter().filter(|w| {
             verify(
