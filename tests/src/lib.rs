@@ -22,6 +22,7 @@ pub mod controller;
 pub mod demo;
 pub mod http;
 pub mod janitor;
+pub mod kubernetes;
 pub mod load;
 pub mod mesh;
 pub mod netns;

@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod exec;
 mod fuzz;
+mod k8s;
 mod setup;
 mod test;
 
@@ -39,6 +40,9 @@ enum Command {
     Test(test::Args),
     /// Feed what reads hostile bytes with arbitrary ones.
     Fuzz(fuzz::Args),
+    /// A Kubernetes API server to develop and test against.
+    #[command(subcommand)]
+    K8s(k8s::Command),
     /// Format, lints, licences, sources and documentation.
     Check,
 }
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Bench(what) => bench::run(&what),
         Command::Test(args) => test::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::K8s(what) => k8s::run(&what),
         Command::Check => check::run(),
     };
     match result {

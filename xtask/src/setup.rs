@@ -40,6 +40,17 @@ const FUZZ_PACKAGES: &[&str] = &["g++"];
 /// What it takes to load the lab, to send a peer's connections to it, and to count system calls.
 const BENCH_PACKAGES: &[&str] = &["linux-perf", "nftables", "wrk"];
 
+/// What it takes to run a Kubernetes API server.
+const KUBERNETES_PACKAGES: &[&str] = &["etcd-server", "util-linux"];
+/// What it takes to build one: its source is a Debian package too.
+const KUBERNETES_BUILD_PACKAGES: &[&str] = &[
+    "dpkg-dev",
+    "golang-1.19-go",
+    "golang-github-modern-go-reflect2-dev",
+    "patch",
+    "xz-utils",
+];
+
 /// Which prerequisites a command needs.
 pub(crate) struct Needs {
     bpf: bool,
@@ -47,6 +58,8 @@ pub(crate) struct Needs {
     bench: bool,
     lints: bool,
     fuzz: bool,
+    kubernetes: bool,
+    kubernetes_build: bool,
 }
 
 impl Needs {
@@ -58,6 +71,8 @@ impl Needs {
             bench: true,
             lints: true,
             fuzz: true,
+            kubernetes: true,
+            kubernetes_build: true,
         }
     }
 
@@ -85,6 +100,27 @@ impl Needs {
             bench: false,
             lints: false,
             fuzz: false,
+            kubernetes: false,
+            kubernetes_build: false,
+        }
+    }
+
+    /// To run a Kubernetes API server, and to build it unless it is `cached`.
+    pub(crate) const fn kubernetes(cached: bool) -> Self {
+        Self {
+            bpf: false,
+            kubernetes: true,
+            kubernetes_build: !cached,
+            ..Self::build()
+        }
+    }
+
+    /// To run every test, with an API server that is built unless it is `cached`.
+    pub(crate) const fn tests(cached: bool) -> Self {
+        Self {
+            kubernetes: true,
+            kubernetes_build: !cached,
+            ..Self::bench()
         }
     }
 
@@ -146,6 +182,12 @@ fn packages(needs: &Needs) -> Result<()> {
     }
     if needs.bench {
         wanted.extend(BENCH_PACKAGES);
+    }
+    if needs.kubernetes {
+        wanted.extend(KUBERNETES_PACKAGES);
+    }
+    if needs.kubernetes_build {
+        wanted.extend(KUBERNETES_BUILD_PACKAGES);
     }
     if wanted.is_empty() {
         return Ok(());

@@ -38,6 +38,8 @@ pub struct Reading {
     /// Something was read before.
     used: bool,
     stalled: bool,
+    /// Nothing but the end of the application's stream is to be read.
+    ended: bool,
 }
 
 impl Default for Reading {
@@ -46,6 +48,7 @@ impl Default for Reading {
             records: 1,
             used: false,
             stalled: false,
+            ended: false,
         }
     }
 }
@@ -222,13 +225,18 @@ impl Stream {
             .places(capacity, reading.records, &mut state.session)
             .map_err(TunnelError::from)?;
         let offered = places.bytes;
-        let read = match socket.poll_read_vectored(cx, places.slots(), offered) {
+        let read = match reading.ended {
+            true => Poll::Ready(Ok((0, true))),
+            false => socket.poll_read_vectored(cx, places.slots(), offered),
+        };
+        let (read, ended) = match read {
             Poll::Pending => {
                 state.out.settle();
                 return Poll::Pending;
             }
             Poll::Ready(read) => read.inspect_err(|_| state.out.settle())?,
         };
+        reading.ended = ended;
         let State {
             out,
             session,
