@@ -118,7 +118,7 @@ async fn a_change_is_put_in_force_and_a_bad_one_is_not() {
     let running = Running::start(&server).await;
     let (before, good) = (running.roots(), server.object(PATH).unwrap());
     server.edit(PATH, |secret| {
-        secret["data"]["ca-key.pem"] = STANDARD.encode("no key").into()
+        secret["data"]["ca-key.pem"] = STANDARD.encode("no key").into();
     });
     eventually("the bad key is seen", || running.refusals() == 1).await;
     server.delete(PATH);
@@ -164,7 +164,7 @@ async fn a_step_on_what_somebody_else_changed_is_refused() {
     };
     let prepared = rotation::prepare(&read.material, None, store.place(), &moment).unwrap();
     server.edit(PATH, |secret| {
-        secret["metadata"]["labels"]["x"] = "y".into()
+        secret["metadata"]["labels"]["x"] = "y".into();
     });
     let Err(error) = store.write(&read, &prepared).await else {
         panic!("was written")
