@@ -1,6 +1,6 @@
 //! `mesh-controller ca`: the steps of a root rotation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
@@ -113,7 +113,7 @@ impl Step {
             Self::Status(_) => return Ok(read.material),
             Self::Prepare { from, .. } => {
                 let next = match from {
-                    Some(directory) => Some(Directory::new(directory.clone()).read()?),
+                    Some(directory) => Some(successor(directory, moment)?),
                     None => None,
                 };
                 rotation::prepare(material, next.as_ref(), place, moment)?
@@ -131,6 +131,14 @@ impl Step {
         }
         Ok(store.write(&read, &after).await?.material)
     }
+}
+
+/// The authority in that directory, which must be usable.
+fn successor(directory: &Path, moment: &Moment) -> Result<Material, CaError> {
+    let directory = Directory::new(directory.into());
+    let files = directory.read()?.conventional();
+    Signer::load(&files, directory.place(), moment.now)?;
+    Ok(files)
 }
 
 fn describe(store: &Store, material: &Material, moment: &Moment) -> Result<String, CaError> {

@@ -73,6 +73,13 @@ impl Material {
         next.collect()
     }
 
+    /// The four conventional files alone.
+    pub(super) fn conventional(&self) -> Self {
+        self.iter()
+            .filter(|(name, _)| CONVENTIONAL.contains(name))
+            .collect()
+    }
+
     /// Without the signer that follows.
     pub(super) fn without_next(&self) -> Self {
         self.iter()

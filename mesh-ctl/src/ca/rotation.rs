@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
-use super::material::{CERTIFICATE, CHAIN, CONVENTIONAL, KEY, Material, Place, ROOT, ROTATION};
+use super::material::{Material, Place, ROOT, ROTATION};
 use super::signer::{certificates, fingerprint};
 use super::{CaError, Signer, pem};
 
@@ -275,13 +275,7 @@ pub fn finish(
     let mut finishing = material.clone();
     rotation.record(&mut finishing)?;
     let signer = Signer::load(&finishing, place, moment.now)?;
-    let next = material.next();
-    let mut finished = Material::default();
-    for name in [CERTIFICATE, KEY, CHAIN] {
-        if let Some(content) = next.get(name) {
-            finished.insert(name, content);
-        }
-    }
+    let mut finished = material.next();
     finished.insert(ROOT, signer.roots_pem());
     Ok([finishing, finished])
 }
@@ -310,12 +304,7 @@ pub fn rollback(material: &Material, place: &Place, moment: &Moment) -> Result<M
                     "certificates of the new signer are still in use",
                 )?;
             }
-            let mut back = Material::default();
-            for name in CONVENTIONAL {
-                if let Some(content) = material.get(name) {
-                    back.insert(name, content);
-                }
-            }
+            let mut back = material.conventional();
             let mut roots = certificates(material, place, ROOT)?;
             roots.retain(|root| !rotation.added.contains(&fingerprint(root)));
             bundle(&mut back, &roots, &[]);

@@ -41,6 +41,8 @@ enum Fault {
     Csr(#[from] CsrError),
     #[error("{0}")]
     Issue(#[from] IssueError),
+    #[error("it is not known yet what runs where; try again, or ask another replica")]
+    NotSynced,
 }
 
 impl Fault {
@@ -50,13 +52,14 @@ impl Fault {
             Self::Identity(_) => "no_identity",
             Self::Csr(error) => error.reason(),
             Self::Issue(_) => "signing_failed",
+            Self::NotSynced => "not_synced",
         }
     }
 
     /// `failed` is the controller's fault, `refused` the caller's.
     fn outcome(&self) -> &'static str {
         match self {
-            Self::Issue(_) => "failed",
+            Self::Issue(_) | Self::NotSynced => "failed",
             Self::Refused(refusal) if refusal.is_unavailable() => "failed",
             Self::Refused(_) | Self::Identity(_) | Self::Csr(_) => "refused",
         }
@@ -67,6 +70,7 @@ impl Fault {
             Self::Refused(refusal) => refusal.into(),
             Self::Identity(_) | Self::Csr(_) => Status::invalid_argument(self.to_string()),
             Self::Issue(_) => Status::internal(self.to_string()),
+            Self::NotSynced => Status::unavailable(self.to_string()),
         }
     }
 }
@@ -106,6 +110,9 @@ impl CertificateService {
         self.authenticator.admit(caller)?;
         let identity = identity(request, caller, &self.trust_domain)?;
         let world = Arc::clone(&self.worlds.borrow());
+        if world.generation() == 0 {
+            return Err(Fault::NotSynced);
+        }
         authorize(caller, &identity, &self.trust_domain, &world)?;
         let key = csr::public_key(&request.csr, &identity)?;
         let asked = u64::try_from(request.validity_duration).unwrap_or_default();

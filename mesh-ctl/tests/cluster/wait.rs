@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Nothing in these tests takes this long.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Asks again until the answer is yes.
 pub(crate) async fn eventually(what: &str, mut ask: impl FnMut() -> bool) {

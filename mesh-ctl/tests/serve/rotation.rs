@@ -103,6 +103,8 @@ async fn a_root_is_rotated_under_a_running_controller() {
     let prepared = follows(&fixture, "both roots", |svid| svid.roots.len() == 2).await;
     assert!(before.each_other(&prepared));
     assert_eq!(fixture.metric("weft_controller_ca_roots").await, 2.0);
+    let end = fixture.metric("weft_controller_ca_expiry_seconds").await;
+    assert!(end > 1.8e9, "{end}");
     let line = refusal(&fixture, &["activate"]);
     assert!(
         line.contains("do not trust the new root yet") && line.contains("Run it again after"),

@@ -2,6 +2,7 @@
 
 mod requests;
 mod rotation;
+mod service;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -176,5 +177,40 @@ fn bad_files_are_named_with_the_remedy() {
         write(directory.path(), &files);
         let line = refusal(directory.path());
         assert!(line.contains(wanted), "{line}");
+    }
+}
+
+#[test]
+fn nothing_outlives_the_signer_or_what_it_hangs_on() {
+    let now = SystemTime::now();
+    let ending = |name: &str, after: Duration| {
+        let mut params = ca_params(name);
+        params.not_after = (now + after).into();
+        params
+    };
+    for (root_ends, signer_ends) in [(10 * HOUR, HOUR / 2), (HOUR / 2, 10 * HOUR)] {
+        let key = KeyPair::generate().unwrap();
+        let root = CertifiedIssuer::self_signed(ending("root", root_ends), key).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let key_pem = key.serialize_pem();
+        let middle = ending("middle", signer_ends);
+        let middle = CertifiedIssuer::signed_by(middle, key, &root).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        write(
+            directory.path(),
+            &[
+                ("ca-cert.pem", &middle.pem()),
+                ("ca-key.pem", &key_pem),
+                ("root-cert.pem", &root.pem()),
+            ],
+        );
+        let signer = open(directory.path()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let issued = sign::workload(&signer, &identity(), &key, 24 * HOUR, now).unwrap();
+        assert!(issued.not_after <= now + HOUR / 2);
+        assert_eq!(issued.not_after, signer.not_after());
+        let late = signer.not_after();
+        let refused = sign::workload(&signer, &identity(), &key, HOUR, late);
+        assert!(refused.is_err(), "the signer has ended");
     }
 }
