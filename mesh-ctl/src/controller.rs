@@ -12,10 +12,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::auth::{Authenticator, Jwks, JwksError};
-use crate::ca::{Authority, CaError, CertificateService};
+use crate::auth::JwksError;
+use crate::ca::{CaError, CertificateService, Follower, bundle};
 use crate::compile::Compiler;
 use crate::config::Config;
+use crate::kubernetes::{self, ConnectError};
+use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
 use crate::model::{Change, Objects};
 use crate::resources::{Step, World};
@@ -30,6 +32,8 @@ const MAX_CERTIFICATE_REQUEST: usize = 64 << 10;
 /// A node has one discovery stream, and few requests for certificates at a time.
 const MAX_STREAMS: u32 = 64;
 const MAX_HEADERS: u32 = 16 << 10;
+/// Held by the replica that publishes the root bundle.
+const ROOTS_LEASE: &str = "weft-root-bundle";
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Streams are told to end; what has not by then is cut.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -46,6 +50,9 @@ pub enum StartError {
     /// The token keys are unusable.
     #[error(transparent)]
     Jwks(#[from] JwksError),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Kubernetes(#[from] ConnectError),
     /// No serving certificate.
     #[error(transparent)]
     Serving(#[from] ServingError),
@@ -132,14 +139,16 @@ impl Controller {
         F: Future<Output = ()> + Send + 'static,
     {
         let stop = CancellationToken::new();
-        let authority = Arc::new(Authority::open(&config.ca_dir)?);
-        let jwks = Jwks::open(config.jwks_file.clone())?;
-        let authenticator = Arc::new(Authenticator::new(
-            jwks,
-            config.token_audience.clone(),
-            config.token_issuer.clone(),
-            config.node_account.clone(),
-        ));
+        let kubeconfig = config.kubeconfig.as_ref();
+        let store = config.ca.store(kubeconfig).await?;
+        let (authority, follower) =
+            Follower::open(store, config.lifetimes.cert_ttl, metrics.clone()).await?;
+        let client = match config.auth.source.token_review || config.publication.publish_roots {
+            true => Some(kubernetes::connect(kubeconfig).await?),
+            false => None,
+        };
+        let reviews = client.clone().filter(|_| config.auth.source.token_review);
+        let authenticator = Arc::new(config.auth.authenticator(reviews)?);
         let (worlds, world) = watch::channel(Arc::new(World::default()));
         let (warnings, warned) = watch::channel(Arc::default());
         let publisher = Publisher {
@@ -166,11 +175,24 @@ impl Controller {
             config.discovery.clone(),
             stop.clone(),
         );
+        let publisher_of_roots =
+            client
+                .filter(|_| config.publication.publish_roots)
+                .map(|client| {
+                    let name = lease::process_name();
+                    let lease =
+                        Lease::new(client.clone(), &config.root_namespace, ROOTS_LEASE, &name);
+                    let (held, holder) = lease.start(stop.clone());
+                    let target = config.bundle_target();
+                    let roots = Arc::clone(&authority);
+                    let roots = bundle::Publisher::new(client, target, roots, metrics.clone());
+                    [holder, tokio::spawn(roots.run(held, stop.clone()))]
+                });
         let certificates = CertificateService::new(
             authority,
             authenticator,
-            config.trust_domain,
-            config.cert_ttl,
+            config.trust_domain.clone(),
+            config.lifetimes.clone(),
             world.clone(),
             metrics.clone(),
         );
@@ -198,7 +220,8 @@ impl Controller {
         let http =
             axum::serve(admin, router).with_graceful_shutdown(stop.clone().cancelled_owned());
 
-        let tasks = vec![
+        let mut tasks = vec![
+            tokio::spawn(follower.run(stop.clone())),
             tokio::spawn(feed(publisher, stop.clone())),
             tokio::spawn(serving.keep_fresh(stop.clone())),
             tokio::spawn(async move {
@@ -212,6 +235,7 @@ impl Controller {
                 }
             }),
         ];
+        tasks.extend(publisher_of_roots.into_iter().flatten());
         tracing::info!(%address, %admin_address, "serving");
         Ok(Self {
             address,

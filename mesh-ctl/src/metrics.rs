@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -10,8 +10,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
+use crate::ca::Signer;
 use crate::resources::{Kind, World};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,6 +23,12 @@ struct TypeLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    outcome: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
@@ -43,7 +50,11 @@ struct Inner {
     nacks: Family<TypeLabel, Counter>,
     dropped: Family<OutcomeLabel, Counter>,
     resources: Family<TypeLabel, Gauge>,
-    certificates: Family<OutcomeLabel, Counter>,
+    certificates: Family<CertificateLabels, Counter>,
+    ca_loads: Family<OutcomeLabel, Counter>,
+    ca_expiry: Gauge,
+    ca_roots: Gauge,
+    root_configmaps: Family<OutcomeLabel, Counter>,
     refused: Family<OutcomeLabel, Counter>,
     reads: Family<OutcomeLabel, Counter>,
     refused_resources: Family<ResourceLabel, Counter>,
@@ -71,6 +82,10 @@ impl Default for Metrics {
             dropped: Family::default(),
             resources: Family::default(),
             certificates: Family::default(),
+            ca_loads: Family::default(),
+            ca_expiry: Gauge::default(),
+            ca_roots: Gauge::default(),
+            root_configmaps: Family::default(),
             refused: Family::default(),
             reads: Family::default(),
             refused_resources: Family::default(),
@@ -99,8 +114,29 @@ impl Default for Metrics {
         registry.register("resources", "Resources compiled", inner.resources.clone());
         registry.register(
             "certificates",
-            "Certificate requests, by outcome",
+            "Certificate requests, by outcome (issued, refused, failed) and reason",
             inner.certificates.clone(),
+        );
+        registry.register(
+            "ca_loads",
+            "Reads of a changed certificate authority, by outcome",
+            inner.ca_loads.clone(),
+        );
+        registry.register_with_unit(
+            "ca_expiry",
+            "When the signer's certificate ends, in Unix time",
+            Unit::Seconds,
+            inner.ca_expiry.clone(),
+        );
+        registry.register(
+            "ca_roots",
+            "Roots in the trust bundle; more than one while a root is rotated",
+            inner.ca_roots.clone(),
+        );
+        registry.register(
+            "root_configmaps",
+            "Writes of the ConfigMap with the root bundle, by outcome",
+            inner.root_configmaps.clone(),
         );
         registry.register(
             "refused_streams",
@@ -209,10 +245,34 @@ impl Metrics {
             .inc();
     }
 
-    /// A certificate was `issued`, or refused for the reason given.
-    pub fn certificate(&self, outcome: &'static str) {
+    /// A certificate was `issued`, or was `refused` or `failed` for the reason given.
+    pub fn certificate(&self, outcome: &'static str, reason: &'static str) {
         self.0
             .certificates
+            .get_or_create(&CertificateLabels { outcome, reason })
+            .inc();
+    }
+
+    /// A changed certificate authority was read; `signer` is in force.
+    pub fn ca_loaded(&self, good: bool, signer: &Signer) {
+        let outcome = if good { "ok" } else { "invalid" };
+        self.0
+            .ca_loads
+            .get_or_create(&OutcomeLabel { outcome })
+            .inc();
+        let end = signer.not_after().duration_since(SystemTime::UNIX_EPOCH);
+        let end = end.unwrap_or_default().as_secs();
+        self.0.ca_expiry.set(i64::try_from(end).unwrap_or(i64::MAX));
+        let roots = signer.roots().len();
+        self.0
+            .ca_roots
+            .set(i64::try_from(roots).unwrap_or(i64::MAX));
+    }
+
+    /// A ConfigMap with the root bundle was written.
+    pub fn root_configmap(&self, outcome: &'static str) {
+        self.0
+            .root_configmaps
             .get_or_create(&OutcomeLabel { outcome })
             .inc();
     }

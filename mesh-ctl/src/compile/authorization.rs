@@ -10,8 +10,8 @@ use mesh_common::proto::security::{
 };
 use prost::Message;
 
-use super::Options;
 use super::store::{Pod, Store};
+use super::{Options, aliases};
 use crate::model::{Action, AuthorizationPolicy, Labels, ObjectName, Rule, Term};
 use crate::resources::{Kind, Resource};
 
@@ -70,7 +70,7 @@ pub(super) fn compile(
         namespace: name.namespace.to_string(),
         scope: scope.into(),
         action: action.into(),
-        rules: rules(policy, &object, action, &mut warnings),
+        rules: aliases::expand(rules(policy, &object, action, &mut warnings), options),
         dry_run: policy.dry_run,
         ..Authorization::default()
     };

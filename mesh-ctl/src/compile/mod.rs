@@ -5,6 +5,7 @@
 //! and only that is compiled again; to mark too much costs time and never a wrong result, because what
 //! comes out as it was is no change.
 
+mod aliases;
 mod authorization;
 mod compiler;
 mod dirty;
@@ -33,6 +34,8 @@ pub struct Options {
     pub cluster_id: String,
     /// The mesh's trust domain.
     pub trust_domain: String,
+    /// Other names of it, which principals in policies may use.
+    pub trust_domain_aliases: Vec<String>,
     /// Policies of this namespace are for the whole mesh.
     pub root_namespace: String,
     /// The label that enrols.

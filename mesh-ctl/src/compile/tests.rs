@@ -20,6 +20,7 @@ fn options() -> Options {
     Options {
         cluster_id: "c".into(),
         trust_domain: "cluster.local".into(),
+        trust_domain_aliases: Vec::new(),
         root_namespace: "root".into(),
         dataplane_label: "mesh".into(),
         dataplane_value: "on".into(),

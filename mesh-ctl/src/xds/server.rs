@@ -74,8 +74,11 @@ impl Discovery {
                 "only DeltaAggregatedResources is served",
             ));
         }
+        let peer = parts.extensions.get::<Peer>().cloned();
+        let address = peer.as_ref().map(|peer| peer.address.ip());
         let metadata = MetadataMap::from_headers(parts.headers);
-        let caller = self.authenticator.node(&metadata).map_err(|refusal| {
+        let authenticated = self.authenticator.node(&metadata, address).await;
+        let caller = authenticated.map_err(|refusal| {
             self.metrics.refused_stream(refusal.reason());
             tracing::warn!(caller = %refusal.caller(), reason = refusal.reason(), "stream refused: {refusal}");
             Status::from(&refusal)
@@ -85,7 +88,7 @@ impl Discovery {
         let (outgoing, items) = mpsc::channel(1);
         let session = Session {
             caller,
-            peer: parts.extensions.get::<Peer>().cloned(),
+            peer,
             incoming: Streaming::new_request(decoder, body, None, Some(MAX_REQUEST)),
             outgoing,
             worlds: self.worlds,

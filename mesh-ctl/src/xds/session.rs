@@ -94,6 +94,7 @@ impl Session {
             world = self.worlds.wait_for(|world| world.generation() > 0) => drop(world),
             () = self.outgoing.closed() => return Ok(()),
         }
+        let expires = self.caller.expires_at();
         let began = Instant::now();
         let mut client = Client::default();
         let mut node = String::new();
@@ -112,6 +113,7 @@ impl Session {
             let deadline = awaits.or_else(|| grace.is_none().then_some(began + FIRST));
             tokio::select! {
                 () = stop.cancelled() => return Err(End::Shutdown),
+                () = sleep_until(expires) => return Err(End::TokenExpired),
                 () = sleep_until(deadline.unwrap_or(began)), if deadline.is_some() => {
                     return Err(if awaits.is_some() { End::Silent(self.patience) } else { End::Mute });
                 }
@@ -186,6 +188,8 @@ impl Session {
 enum End {
     #[error("the controller is shutting down; connect to another or try again")]
     Shutdown,
+    #[error("the token has expired; connect again with a fresh one")]
+    TokenExpired,
     #[error("no acknowledgement for {0:?}")]
     Silent(Duration),
     #[error("no request for {FIRST:?}")]
@@ -202,6 +206,7 @@ impl End {
     fn reason(&self) -> &'static str {
         match self {
             Self::Shutdown => "shutdown",
+            Self::TokenExpired => "token_expired",
             Self::Silent(_) => "silent",
             Self::Mute => "mute",
             Self::TooFarBehind => "too_far_behind",

@@ -268,3 +268,21 @@ async fn only_trusted_nodes_are_told_anything() {
         status.message()
     );
 }
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let fixture = Fixture::start().await;
+    let mut claims = Fixture::claims("n1");
+    claims["exp"] = crate::fixture::in_seconds(2).into();
+    let mut node = Node::connect(&fixture, &fixture.sign(&claims))
+        .await
+        .unwrap();
+    let end = tokio::time::timeout(DEADLINE, node.responses.message()).await;
+    let status = end.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("token has expired"), "{status}");
+    let ended = "weft_controller_dropped_streams_total{outcome=\"token_expired\"}";
+    assert_eq!(fixture.metric(ended).await, 1.0);
+    // A fresh one is let in again.
+    Node::connect(&fixture, &fixture.token("n1")).await.unwrap();
+}
