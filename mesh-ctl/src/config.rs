@@ -9,15 +9,16 @@ use mesh_common::identity::TrustDomain;
 
 use crate::auth::Account;
 use crate::compile;
+use crate::source::SourceOptions;
 
 /// The Weft controller: tells every node of the mesh what runs where and who may talk to whom, and
 /// signs the certificates of what runs there.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about)]
 pub struct Config {
-    /// Directory of Kubernetes YAML or JSON; read at start and at each change.
-    #[arg(long, value_name = "DIR")]
-    pub config_dir: PathBuf,
+    /// Where objects are read from.
+    #[command(flatten)]
+    pub source: SourceOptions,
     /// Address of the gRPC port, which nodes dial.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:15012")]
     pub listen: SocketAddr,

@@ -22,7 +22,7 @@ use crate::model::{Change, Objects};
 use crate::resources::World;
 use crate::serve::admin::Admin;
 use crate::serve::tls::{self, Serving, ServingError};
-use crate::source::{DirectorySource, Problems, Sink};
+use crate::source::{Choice, ChoiceError, DirectorySource, KubernetesSource, Problems, Sink};
 use crate::xds::server::Discovery;
 
 /// What a node says about the resources it holds when it reconnects may be this large.
@@ -39,6 +39,9 @@ pub enum StartError {
     /// The configuration directory is invalid; one line for each problem.
     #[error(transparent)]
     Configuration(#[from] Problems),
+    /// There is no source.
+    #[error(transparent)]
+    Source(#[from] ChoiceError),
     /// The certificate authority is unusable.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -98,6 +101,11 @@ impl Publisher {
     }
 }
 
+enum Source {
+    Directory(DirectorySource),
+    Kubernetes(KubernetesSource),
+}
+
 /// A running controller.
 pub struct Controller {
     /// Where the gRPC port really listens.
@@ -109,7 +117,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Reads everything, then serves.
+    /// Serves. A directory has been read by then; a cluster is read meanwhile, and nodes wait for it.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let stop = CancellationToken::new();
         let metrics = Metrics::default();
@@ -130,8 +138,16 @@ impl Controller {
             warnings,
             metrics: metrics.clone(),
         };
-        let (source, objects) = DirectorySource::open(config.config_dir.clone(), metrics.clone())?;
-        publisher.replace(objects);
+        let source = match config.source.choose().await? {
+            Choice::Directory(directory) => {
+                let (source, objects) = DirectorySource::open(directory, metrics.clone())?;
+                publisher.replace(objects);
+                Source::Directory(source)
+            }
+            Choice::Kubernetes(client) => {
+                Source::Kubernetes(KubernetesSource::new(client, metrics.watches()))
+            }
+        };
 
         let serving = Serving::new(Arc::clone(&authority), config.server_name.clone())?;
         let listener = listen("--listen", config.listen).await?;
@@ -181,7 +197,10 @@ impl Controller {
             axum::serve(admin, router).with_graceful_shutdown(stop.clone().cancelled_owned());
 
         let tasks = vec![
-            tokio::spawn(source.run(publisher, stop.clone())),
+            match source {
+                Source::Directory(source) => tokio::spawn(source.run(publisher, stop.clone())),
+                Source::Kubernetes(source) => tokio::spawn(source.run(publisher, stop.clone())),
+            },
             tokio::spawn(serving.keep_fresh(stop.clone())),
             tokio::spawn(async move {
                 if let Err(e) = grpc.await {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::resources::{Kind, World};
+use crate::source::WatchMetrics;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TypeLabel {
@@ -32,6 +33,7 @@ struct Inner {
     certificates: Family<OutcomeLabel, Counter>,
     refused: Family<OutcomeLabel, Counter>,
     reads: Family<OutcomeLabel, Counter>,
+    watches: WatchMetrics,
 }
 
 /// The controller's metrics; clones share the numbers.
@@ -74,6 +76,7 @@ impl Default for Metrics {
             "Reads of the configuration directory, by outcome",
             inner.reads.clone(),
         );
+        inner.watches.register(&mut registry);
         inner.registry = registry;
         Self(Arc::new(inner))
     }
@@ -134,6 +137,11 @@ impl Metrics {
     pub fn read(&self, good: bool) {
         let outcome = if good { "ok" } else { "invalid" };
         self.0.reads.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Those of the Kubernetes source.
+    pub fn watches(&self) -> WatchMetrics {
+        self.0.watches.clone()
     }
 
     /// The world changed.
