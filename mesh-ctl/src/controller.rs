@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Client;
 use mesh_common::proto::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use mesh_common::proto::xds::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use tokio::net::TcpListener;
@@ -17,6 +18,7 @@ use crate::auth::{Authenticator, Jwks, JwksError};
 use crate::ca::{Authority, CaError, CertificateService};
 use crate::compile::{self, compile};
 use crate::config::Config;
+use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::model::{Change, Objects};
 use crate::resources::World;
@@ -103,7 +105,7 @@ impl Publisher {
 
 enum Source {
     Directory(DirectorySource),
-    Kubernetes(KubernetesSource),
+    Kubernetes(Box<KubernetesSource>),
 }
 
 /// A running controller.
@@ -145,7 +147,9 @@ impl Controller {
                 Source::Directory(source)
             }
             Choice::Kubernetes(client) => {
-                Source::Kubernetes(KubernetesSource::new(client, metrics.watches()))
+                let lease = status_lease(&client);
+                let source = KubernetesSource::new(client, metrics.watches());
+                Source::Kubernetes(Box::new(source.writing_status(lease)))
             }
         };
 
@@ -234,6 +238,14 @@ impl Controller {
             tracing::warn!(after = ?SHUTDOWN, "connections that did not end are cut");
         }
     }
+}
+
+/// In the namespace of this controller; the holder's name is that of the pod, and one of a kind.
+fn status_lease(client: &Client) -> Lease {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "mesh-controller".into());
+    let holder = format!("{host}_{:08x}", rand::random::<u32>());
+    let namespace = client.default_namespace().to_owned();
+    Lease::new(client.clone(), &namespace, "weft-policy-status", &holder)
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -83,7 +83,7 @@ pub(crate) fn pod(namespace: &str, name: &str) -> Value {
     })
 }
 
-pub(crate) fn policy(namespace: &str, name: &str, spec: Value) -> Value {
+pub(crate) fn policy(namespace: &str, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
         "metadata": {"name": name, "namespace": namespace},

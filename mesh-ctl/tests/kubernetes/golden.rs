@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
-use mesh_ctl::compile::{Options, compile};
+use mesh_ctl::compile::{Options, compile, render};
 use mesh_ctl::model::Objects;
-use mesh_ctl::resources::Compiled;
+use mesh_ctl::resources::{Compiled, Kind, Resource};
 use mesh_ctl::source;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -48,6 +48,25 @@ fn compiled(objects: &Objects) -> Compiled {
         .addresses
         .retain(|name, _| &**name != "default/kubernetes.default.svc.cluster.local");
     compiled
+}
+
+/// What differs, for people.
+fn difference(got: &Compiled, expected: &Compiled) -> String {
+    let mut text = String::new();
+    for (kind, got, expected) in [
+        (Kind::Address, &got.addresses, &expected.addresses),
+        (Kind::Authorization, &got.policies, &expected.policies),
+    ] {
+        let names: BTreeSet<_> = got.keys().chain(expected.keys()).collect();
+        for name in names {
+            let (got, expected) = (got.get(name), expected.get(name));
+            if got != expected {
+                let show = |r: Option<&Resource>| r.map_or(Value::Null, |r| render(kind, r));
+                text += &format!("{name}: {} in place of {}\n", show(got), show(expected));
+            }
+        }
+    }
+    text + &format!("{:?} in place of {:?}", got.identities, expected.identities)
 }
 
 fn cases() -> Vec<PathBuf> {
@@ -90,7 +109,8 @@ fn documents(input: &Path) -> Vec<Value> {
         }
     }
     let used = |document: &Value| {
-        let group = document["apiVersion"].as_str().unwrap();
+        // An empty document is no object.
+        let group = document["apiVersion"].as_str().unwrap_or_default();
         let ours = group == "v1"
             || group.starts_with("security.istio.io/")
             || group.starts_with("discovery.k8s.io/");
@@ -131,8 +151,27 @@ fn complete(document: &mut Value) {
                 document["status"]["phase"] = json!("Running");
             }
         }
-        "EndpointSlice" => document["apiVersion"] = json!("discovery.k8s.io/v1beta1"),
+        "EndpointSlice" => old_slice(document),
         _ => {}
+    }
+}
+
+/// In the version that an old server has: the place of an endpoint is in a map.
+fn old_slice(document: &mut Value) {
+    document["apiVersion"] = json!("discovery.k8s.io/v1beta1");
+    let endpoints = document["endpoints"].as_array_mut();
+    for endpoint in endpoints.into_iter().flatten() {
+        let endpoint = endpoint.as_object_mut().unwrap();
+        let mut topology = json!({});
+        for (field, key) in [
+            ("nodeName", "kubernetes.io/hostname"),
+            ("zone", "topology.kubernetes.io/zone"),
+        ] {
+            if let Some(value) = endpoint.remove(field) {
+                topology[key] = value;
+            }
+        }
+        endpoint.insert("topology".into(), topology);
     }
 }
 
@@ -147,6 +186,10 @@ fn reduce(document: &mut Value, made: &Value) {
     };
     match document["kind"].as_str() {
         Some("Service") => {
+            if document["spec"]["clusterIP"].is_null() {
+                // The server chose one.
+                document["spec"]["clusterIP"] = made["spec"]["clusterIP"].clone();
+            }
             for field in ["internalTrafficPolicy", "trafficDistribution"] {
                 forget(&mut document["spec"], &made["spec"], field);
             }
@@ -290,12 +333,10 @@ async fn both_sources_compile_to_equal_bytes() {
         without_contested(&mut documents);
         apply(&client, &mut documents).await;
         let expected = compiled(&directory(&documents));
-        let what = format!(
-            "{}: what the directory gives: {expected:#?}",
-            case.display()
-        );
+        let what = format!("{}: what the directory gives", case.display());
+        let explain = |objects: &Objects| difference(&compiled(objects), &expected);
         watching
-            .until(&what, |objects| compiled(objects) == expected)
+            .until_equal(&what, |objects| compiled(objects) == expected, explain)
             .await;
         cluster::empty(&client).await;
         let nothing = compiled(&Objects::default());

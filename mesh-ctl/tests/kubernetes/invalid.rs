@@ -19,8 +19,8 @@ fn ports(port: &str) -> Value {
 async fn an_invalid_policy_stays_good_or_denies() {
     let (_control_plane, client) = cluster().await;
     create(&client, &namespace("shop")).await;
-    create(&client, &policy("shop", "good", ports("80"))).await;
-    create(&client, &policy("shop", "bad", ports("http"))).await;
+    create(&client, &policy("shop", "good", &ports("80"))).await;
+    create(&client, &policy("shop", "bad", &ports("http"))).await;
     let mut watching = Watching::start(client.clone(), |objects| {
         let lost = get(objects, "good").is_none_or(|policy| policy.action != Action::Allow);
         lost.then(|| "the good policy is not in force".into())
@@ -34,8 +34,8 @@ async fn an_invalid_policy_stays_good_or_denies() {
 
     // A misspelt field reaches the controller: the CRD does not drop it.
     let misspelt = json!({"action": "ALLOW", "ruels": []});
-    change(&client, &policy("shop", "good", misspelt)).await;
-    change(&client, &policy("shop", "bad", ports("443"))).await;
+    change(&client, &policy("shop", "good", &misspelt)).await;
+    change(&client, &policy("shop", "bad", &ports("443"))).await;
     let seen = watching
         .until("the corrected policy", |objects| {
             get(objects, "bad").is_some_and(|policy| policy.action == Action::Allow)
@@ -50,7 +50,7 @@ async fn an_invalid_policy_stays_good_or_denies() {
     assert_eq!(get(&seen.objects, "good").unwrap().action, Action::Deny);
     other.end().await;
 
-    delete(&client, &policy("shop", "bad", json!({}))).await;
+    delete(&client, &policy("shop", "bad", &json!({}))).await;
     watching
         .until("its end", |objects| get(objects, "bad").is_none())
         .await;

@@ -6,4 +6,5 @@ mod golden;
 mod invalid;
 mod readiness;
 mod robustness;
+mod status;
 mod watching;

@@ -27,7 +27,7 @@ async fn get(address: SocketAddr, path: &str) -> String {
 async fn it_is_ready_when_every_kind_is_known() {
     let (control_plane, client) = cluster().await;
     create(&client, &namespace("shop")).await;
-    create(&client, &policy("shop", "deny-all", json!({}))).await;
+    create(&client, &policy("shop", "deny-all", &json!({}))).await;
     let forwarder = Forwarder::start(control_plane.address()).await.unwrap();
     forwarder.cut();
 

@@ -35,7 +35,7 @@ async fn through(control_plane: &ControlPlane, forwarder: &Forwarder) -> Client 
 
 async fn shop(client: &Client) {
     create(client, &namespace("shop")).await;
-    create(client, &policy("shop", "stays", json!({}))).await;
+    create(client, &policy("shop", "stays", &json!({}))).await;
     create(client, &pod("shop", "old")).await;
 }
 
@@ -53,7 +53,7 @@ async fn a_server_that_is_killed_takes_nothing_with_it() {
         control_plane.start_apiserver().await.unwrap();
         let name = format!("new-{round}");
         create(&client, &pod("shop", &name)).await;
-        create(&client, &policy("shop", &name, json!({}))).await;
+        create(&client, &policy("shop", &name, &json!({}))).await;
         watching
             .until("what came after the restart", |objects| {
                 has_pod(objects, &name) && has_policy(objects, &name)
@@ -67,7 +67,7 @@ async fn a_server_that_is_killed_takes_nothing_with_it() {
 async fn a_watch_that_expired_is_renewed_by_comparing() {
     let (mut control_plane, client) = cluster().await;
     shop(&client).await;
-    create(&client, &policy("shop", "goes", json!({}))).await;
+    create(&client, &policy("shop", "goes", &json!({}))).await;
     create(&client, &pod("shop", "goes")).await;
     let forwarder = Forwarder::start(control_plane.address()).await.unwrap();
     let watched = through(&control_plane, &forwarder).await;
@@ -81,9 +81,9 @@ async fn a_watch_that_expired_is_renewed_by_comparing() {
     watching.synced().await;
 
     forwarder.cut();
-    delete(&client, &policy("shop", "goes", json!({}))).await;
+    delete(&client, &policy("shop", "goes", &json!({}))).await;
     delete(&client, &pod("shop", "goes")).await;
-    create(&client, &policy("shop", "new", json!({}))).await;
+    create(&client, &policy("shop", "new", &json!({}))).await;
     create(&client, &pod("shop", "new")).await;
     // What happened is forgotten by etcd, and by the server's cache.
     control_plane.compact().unwrap();
@@ -118,7 +118,7 @@ async fn a_kind_that_comes_later_is_picked_up() {
     let seen = watching.synced().await;
     assert!(seen.objects.authorization_policies.is_empty());
     lab::kubernetes::crds::install(&client).await.unwrap();
-    create(&client, &policy("shop", "late", json!({}))).await;
+    create(&client, &policy("shop", "late", &json!({}))).await;
     watching
         .until("the policy", |objects| has_policy(objects, "late"))
         .await;
@@ -145,7 +145,7 @@ async fn an_old_definition_is_read_in_its_version() {
         .unwrap();
     // Leaves the one that is there, and waits for it.
     lab::kubernetes::crds::install(&client).await.unwrap();
-    let mut old = policy("shop", "old", json!({}));
+    let mut old = policy("shop", "old", &json!({}));
     old["apiVersion"] = json!("security.istio.io/v1beta1");
     create(&client, &old).await;
     let mut watching = Watching::start(client.clone(), |_| None);

@@ -33,8 +33,9 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn step(&self, change: impl FnOnce(&mut Objects)) {
+    fn step(&self, replaced: usize, change: impl FnOnce(&mut Objects)) {
         self.seen.send_modify(|seen| {
+            seen.replaced += replaced;
             change(Arc::make_mut(&mut seen.objects));
             seen.violations.extend((self.check)(&seen.objects));
         });
@@ -43,12 +44,11 @@ impl Watcher {
 
 impl Sink for Watcher {
     fn replace(&mut self, objects: Objects) {
-        self.seen.send_modify(|seen| seen.replaced += 1);
-        self.step(|all| *all = objects);
+        self.step(1, |all| *all = objects);
     }
 
     fn change(&mut self, changes: Vec<Change>) {
-        self.step(|all| all.apply(changes));
+        self.step(0, |all| all.apply(changes));
     }
 }
 
@@ -84,11 +84,22 @@ impl Watching {
 
     /// Waits for a state.
     pub(crate) async fn until(&mut self, what: &str, is: impl Fn(&Objects) -> bool) -> Seen {
+        self.until_equal(what, is, |objects| format!("{objects:#?}"))
+            .await
+    }
+
+    /// As `until`; `explain` says what of the last state is wrong.
+    pub(crate) async fn until_equal(
+        &mut self,
+        what: &str,
+        is: impl Fn(&Objects) -> bool,
+        explain: impl Fn(&Objects) -> String,
+    ) -> Seen {
         let waited = self
             .seen
             .wait_for(|seen| seen.replaced > 0 && is(&seen.objects));
         let Ok(seen) = tokio::time::timeout(DEADLINE, waited).await else {
-            panic!("never: {what}; there is: {:#?}", self.now().objects);
+            panic!("never: {what}; there is: {}", explain(&self.now().objects));
         };
         seen.unwrap().clone()
     }

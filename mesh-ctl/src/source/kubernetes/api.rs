@@ -16,7 +16,7 @@ use super::resource::Resource;
 /// Objects of one answer: what bounds the memory that a list takes.
 const PAGE: u32 = 500;
 /// The server answers a page, or begins to answer a watch, within this.
-const ANSWER: Duration = Duration::from_secs(60);
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
 /// The server ends a watch after a time from this range, in seconds: not all of them at once.
 const WATCH_SECONDS: std::ops::Range<u32> = 240..300;
 /// It is late with that: the connection is dead.

@@ -160,7 +160,7 @@ mod tests {
         for selector in [
             r#"{"matchLabels": {"app": 1}}"#,
             r#"{"matchLables": {}}"#,
-            "[]",
+            r#""app""#,
         ] {
             let (_, policy) = authorization(&format!(r#"{{"selector": {selector}}}"#));
             assert_eq!((policy.action, policy.selector), (Action::Deny, None));

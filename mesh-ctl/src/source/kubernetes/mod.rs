@@ -11,6 +11,7 @@ mod decode;
 mod held;
 mod metrics;
 mod resource;
+mod status;
 mod verdict;
 mod watcher;
 
@@ -27,9 +28,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::batch::Batch;
 use self::held::Held;
+use self::status::Writer;
 use self::verdict::Verdicts;
 use self::watcher::{Message, Watcher};
 use super::Sink;
+use crate::lease::Lease;
 use crate::model::Objects;
 
 /// Messages under way from all watches; a watch waits when there are more.
@@ -40,6 +43,7 @@ pub struct KubernetesSource {
     client: Client,
     metrics: WatchMetrics,
     verdicts: Verdicts,
+    lease: Option<Lease>,
 }
 
 impl KubernetesSource {
@@ -49,14 +53,38 @@ impl KubernetesSource {
             client,
             metrics,
             verdicts: Verdicts::default(),
+            lease: None,
         }
+    }
+
+    /// Has the source tell in a policy's status when it is not enforced as it was written, while this
+    /// replica holds the lease.
+    #[must_use]
+    pub fn writing_status(mut self, lease: Lease) -> Self {
+        self.lease = Some(lease);
+        self
     }
 
     /// Follows the server until `stop`. `sink` gets the first state once every kind is known; until then
     /// it gets nothing.
-    pub async fn run(self, mut sink: impl Sink, stop: CancellationToken) {
-        // Dropping the watches ends them.
-        stop.run_until_cancelled(self.follow(&mut sink)).await;
+    pub async fn run(mut self, mut sink: impl Sink, stop: CancellationToken) {
+        let lease = self.lease.take().map(|lease| lease.start(stop.clone()));
+        let writer = Writer::new(self.client.clone(), self.verdicts.subscribe());
+        let write = async {
+            match &lease {
+                Some((held, _)) => writer.run(held.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.follow(&mut sink) => {}
+            () = write => {}
+        }
+        if let Some((_, task)) = lease {
+            // It gives the lease back.
+            let _ = task.await;
+        }
     }
 
     async fn follow(&self, sink: &mut impl Sink) {

@@ -1,4 +1,4 @@
-//! Which policies are not enforced as they were written, and why: what their status says.
+//! Whether each policy is enforced as it was written, and why not: what its status says.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,18 +11,17 @@ use crate::model::{Action, AuthorizationPolicy, Change, Object, ObjectName};
 /// Kind and name.
 pub(super) type PolicyKey = (&'static str, ObjectName);
 
-/// Why one version of a policy is not enforced as it was written.
+/// What came of one version of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// The version of the policy's `spec` that was judged.
     pub(super) generation: i64,
-    /// One word, for programs.
-    pub(super) reason: &'static str,
-    /// For people.
-    pub(super) message: String,
+    /// Why it is not enforced as it was written: one word for programs, and a line for people. `None` when
+    /// it is.
+    pub(super) finding: Option<(&'static str, String)>,
 }
 
-/// The policies that are not fully enforced; clones share the map.
+/// The verdicts on all policies; clones share them.
 #[derive(Clone)]
 pub(super) struct Verdicts(Arc<watch::Sender<BTreeMap<PolicyKey, Verdict>>>);
 
@@ -46,7 +45,7 @@ impl Verdicts {
         generation: i64,
         taken: &Taken,
     ) {
-        let verdict = match (&taken.problem, &taken.change) {
+        let finding = match (&taken.problem, &taken.change) {
             (Some(problem), _) => {
                 Some(("Invalid", format!("{}; {}", problem.text, problem.instead)))
             }
@@ -55,16 +54,13 @@ impl Verdicts {
             // A version that is known already.
             (None, None) => return,
         };
-        let verdict = verdict.map(|(reason, message)| Verdict {
+        let verdict = Verdict {
             generation,
-            reason,
-            message,
-        });
+            finding,
+        };
         let key = (kind, name.clone());
-        self.0.send_if_modified(|all| match verdict {
-            Some(verdict) => all.insert(key, verdict.clone()).as_ref() != Some(&verdict),
-            None => all.remove(&key).is_some(),
-        });
+        self.0
+            .send_if_modified(|all| all.insert(key, verdict.clone()).as_ref() != Some(&verdict));
     }
 
     /// These are gone.
