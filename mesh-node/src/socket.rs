@@ -100,19 +100,21 @@ impl Socket {
         self.0.get_ref()
     }
 
-    /// Reads into `buffers`, which take `wanted` bytes in all; zero is the end of the stream.
+    /// Reads into `buffers`, which take `wanted` bytes in all. Zero bytes are the end of the stream;
+    /// with some, true tells that nothing but the end follows.
     pub fn poll_read_vectored(
         &self,
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
         wanted: usize,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<(usize, bool)>> {
         self.poll_read_with(cx, wanted, |mut stream| stream.read_vectored(buffers))
     }
 
     /// Reads into `buffer`; zero is the end of the stream.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.poll_read_with(cx, buffer.len(), |mut stream| stream.read(buffer))
+        let read = self.poll_read_with(cx, buffer.len(), |mut stream| stream.read(buffer));
+        read.map_ok(|(read, _)| read)
     }
 
     fn poll_read_with(
@@ -120,16 +122,19 @@ impl Socket {
         cx: &mut Context<'_>,
         wanted: usize,
         mut read: impl FnMut(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<(usize, bool)>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
+            // Known before the read: all that the peer ever sent had come by then.
+            let ended = guard.ready().is_read_closed();
             match read(self.get()) {
                 Ok(n) => {
-                    // An end of stream that has been seen stays visible.
-                    if n > 0 && n < wanted && !self.has_been_urgent() {
+                    let emptied = n > 0 && n < wanted && !self.has_been_urgent();
+                    if emptied {
+                        // An end of stream that has been seen stays visible.
                         guard.clear_ready();
                     }
-                    return Poll::Ready(Ok(n));
+                    return Poll::Ready(Ok((n, emptied && ended)));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -166,6 +171,16 @@ impl Socket {
     /// What the socket says.
     pub fn try_write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         self.get().write_vectored(buffers)
+    }
+
+    /// As [`Self::try_write_vectored`], for what [`Self::finish`] follows at once: the kernel keeps the
+    /// last segment back for the FIN, so that one packet carries both.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn try_write_last(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
+        SockRef::from(self.get()).send_vectored_with_flags(buffers, flags)
     }
 
     /// Writes `buffers` with `write`, once the kernel takes any of it.

@@ -411,33 +411,33 @@ impl State {
                         end,
                     } => {
                         if !run.takes(stream) {
-                            self.deliver(&mut run);
+                            self.deliver(&mut run, false);
                         }
                         run.push(stream, payload);
                         if end {
-                            self.deliver(&mut run);
+                            self.deliver(&mut run, true);
                             self.with_slot(stream, Slot::end);
                         }
                     }
                     other => {
-                        self.deliver(&mut run);
+                        self.deliver(&mut run, false);
                         self.notify(other);
                     }
                 }
             }
         }
-        self.deliver(&mut run);
+        self.deliver(&mut run, false);
         Ok(())
     }
 
-    fn deliver(&mut self, run: &mut Run<'_>) {
+    fn deliver(&mut self, run: &mut Run<'_>, last: bool) {
         let id = run.stream();
         let bytes = run.bytes();
         if bytes == 0 {
             return;
         }
         let used = match self.streams.get_mut(&id) {
-            Some(slot) => slot.deliver(run),
+            Some(slot) => slot.deliver(run, last),
             None => bytes,
         };
         run.clear();

@@ -250,4 +250,4 @@ impl<'a> Places<'a> {
 /// Bytes that fill a whole buffer; what a relay reads at most at once.
 pub(super) const LARGEST_READ: usize = PAYLOAD * RECORDS;
 /// Records of a buffer.
-pub(super) const MOST_RECORDS: usize = RECORDS;
+pub(super) const MOST_RECORDS: u8 = RECORDS as u8;

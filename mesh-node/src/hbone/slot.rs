@@ -117,8 +117,8 @@ impl Slot {
     }
 
     /// Writes what came to the application, and keeps what it does not take. Returns the bytes that
-    /// are used up.
-    pub(super) fn deliver(&mut self, run: &Run<'_>) -> usize {
+    /// are used up. After the `last` of the stream, [`Slot::end`] must follow at once.
+    pub(super) fn deliver(&mut self, run: &Run<'_>, last: bool) -> usize {
         if self.reset.is_some() || self.broken.is_some() {
             return run.bytes();
         }
@@ -126,7 +126,11 @@ impl Slot {
         if self.backlog.is_empty()
             && let Some(sink) = &self.sink
         {
-            match sink.socket.try_write_vectored(run.pieces()) {
+            let result = match last {
+                true => sink.socket.try_write_last(run.pieces()),
+                false => sink.socket.try_write_vectored(run.pieces()),
+            };
+            match result {
                 Ok(n) => {
                     written = n;
                     (sink.count)(n);

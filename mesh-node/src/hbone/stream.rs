@@ -34,10 +34,12 @@ pub enum StreamError {
 #[derive(Debug)]
 pub struct Reading {
     /// Records to read into at once: more while reads fill them, fewer when they do not.
-    records: usize,
+    records: u8,
     /// Something was read before.
     used: bool,
     stalled: bool,
+    /// Nothing but the end of the application's stream is to be read.
+    ended: bool,
 }
 
 impl Default for Reading {
@@ -46,6 +48,7 @@ impl Default for Reading {
             records: 1,
             used: false,
             stalled: false,
+            ended: false,
         }
     }
 }
@@ -219,16 +222,21 @@ impl Stream {
         let state = &mut *state;
         let mut places = state
             .out
-            .places(capacity, reading.records, &mut state.session)
+            .places(capacity, reading.records.into(), &mut state.session)
             .map_err(TunnelError::from)?;
         let offered = places.bytes;
-        let read = match socket.poll_read_vectored(cx, places.slots(), offered) {
+        let read = match reading.ended {
+            true => Poll::Ready(Ok((0, true))),
+            false => socket.poll_read_vectored(cx, places.slots(), offered),
+        };
+        let (read, ended) = match read {
             Poll::Pending => {
                 state.out.settle();
                 return Poll::Pending;
             }
             Poll::Ready(read) => read.inspect_err(|_| state.out.settle())?,
         };
+        reading.ended = ended;
         let State {
             out,
             session,

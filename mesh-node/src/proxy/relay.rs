@@ -125,52 +125,79 @@ pub(super) async fn tunnel(
     side: TcpSide,
     traffic: &Arc<Traffic>,
 ) -> Result<(), RelayError> {
-    let mut tcp = Resetting::new(socket);
+    let tcp = Resetting::new(socket);
     let counted = traffic.clone();
     stream.attach(tcp.socket.clone(), move |n| side.count_written(&counted, n));
-    let mut reading = Reading::default();
-    let mut unread = Unread::default();
-    let (mut sent_all, mut received_all) = (false, false);
-    let result = poll_fn(|cx| {
+    let mut relay = Tunnelled {
+        tcp,
+        stream,
+        traffic,
+        unread: Unread::default(),
+        reading: Reading::default(),
+        side,
+        sent_all: false,
+        received_all: false,
+    };
+    let result = poll_fn(|cx| relay.poll(cx)).await;
+    relay.tcp.armed = match &result {
+        Ok(()) => false,
+        // A reset would take back what the kernel has not delivered yet. Without a tunnel the connection
+        // is closed, and so is reset once the application sends more.
+        Err(RelayError::Stream(StreamError::Tunnel(_))) => !relay.received_all,
+        Err(_) => true,
+    };
+    result
+}
+
+/// A connection and its stream.
+struct Tunnelled<'a> {
+    tcp: Resetting,
+    stream: Stream,
+    traffic: &'a Traffic,
+    unread: Unread,
+    reading: Reading,
+    side: TcpSide,
+    sent_all: bool,
+    received_all: bool,
+}
+
+impl Tunnelled<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        let (stream, side) = (&self.stream, self.side);
         stream.remember(cx);
-        if !received_all && let Poll::Ready(delivered) = stream.poll_deliver(cx) {
+        if !self.received_all
+            && let Poll::Ready(delivered) = stream.poll_deliver(cx)
+        {
             delivered.map_err(|e| side.failed(e))?;
             // After the other direction has ended, closing says the same.
-            if !sent_all {
-                tcp.socket.finish().map_err(|e| side.broke(e))?;
+            if !self.sent_all {
+                self.tcp.socket.finish().map_err(|e| side.broke(e))?;
             }
-            received_all = true;
+            self.received_all = true;
         }
         let mut reads = 0;
-        while !sent_all
+        while !self.sent_all
             && reads < READS
-            && let Poll::Ready(read) = stream.poll_send_from(cx, &tcp.socket, &mut reading)
+            && let Poll::Ready(read) =
+                stream.poll_send_from(cx, &self.tcp.socket, &mut self.reading)
         {
             let read = read.map_err(|e| side.failed(e))?;
-            side.count_read(traffic, read);
-            sent_all = read == 0;
+            side.count_read(self.traffic, read);
+            self.sent_all = read == 0;
             reads += 1;
         }
-        if sent_all && received_all {
+        if self.sent_all && self.received_all {
             return Poll::Ready(Ok(()));
         }
-        if sent_all || reading.is_stalled() {
-            unread.check(cx, &tcp.socket).map_err(|e| side.broke(e))?;
+        if self.sent_all || self.reading.is_stalled() {
+            let checked = self.unread.check(cx, &self.tcp.socket);
+            checked.map_err(|e| side.broke(e))?;
         }
         if reads == READS {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
-    })
-    .await;
-    tcp.armed = match &result {
-        Ok(()) => false,
-        // A reset would take back what the kernel has not delivered yet. Without a tunnel the connection
-        // is closed, and so is reset once the application sends more.
-        Err(RelayError::Stream(StreamError::Tunnel(_))) => !received_all,
-        Err(_) => true,
-    };
-    result
+    }
 }
 
 /// Relays between two TCP connections, with the same guarantees.

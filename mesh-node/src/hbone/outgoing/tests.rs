@@ -132,7 +132,7 @@ fn whatever_is_done_the_frames_come_out_whole_and_in_order() {
                 }
                 2..=5 => {
                     let limit = 1 + noise.below(if small { 3000 } else { LARGEST_READ });
-                    let records = 1 + noise.below(MOST_RECORDS);
+                    let records = 1 + noise.below(MOST_RECORDS.into());
                     let fill = match noise.below(3) {
                         0 => usize::MAX,
                         1 => noise.below(100),
@@ -170,7 +170,7 @@ fn small_frames_of_many_streams_share_a_record() {
 #[test]
 fn a_large_read_fills_its_records() {
     let (mut tunnel, mut noise) = (Tunnel::new(), Noise::new(2));
-    let offered = tunnel.read(LARGEST_READ, MOST_RECORDS, usize::MAX, &mut noise);
+    let offered = tunnel.read(LARGEST_READ, MOST_RECORDS.into(), usize::MAX, &mut noise);
     assert_eq!(offered, LARGEST_READ);
     assert!(!tunnel.out.has_room());
     assert_eq!(tunnel.understood(), [CONTENT; RECORDS]);

@@ -62,23 +62,38 @@ fn an_end_in_the_same_segment_as_data_is_seen() {
 enum State {
     Idle,
     AfterData,
+    /// It writes, and the other end does not read.
+    WritingStuck,
     /// The other end writes, and it does not read.
     ReadingStuck,
+    Ended,
+    /// It has sent its end, the other end writes, and it does not read.
+    EndedAndReadingStuck,
     OtherEnded,
+    /// It writes, and the other end has sent its end and does not read.
+    OtherEndedAndWritingStuck,
 }
 
-const STATES: [State; 4] = [
+const STATES: [State; 8] = [
     State::Idle,
     State::AfterData,
+    State::WritingStuck,
     State::ReadingStuck,
+    State::Ended,
+    State::EndedAndReadingStuck,
     State::OtherEnded,
+    State::OtherEndedAndWritingStuck,
 ];
 
 impl State {
     /// Brings a connection into this state.
     async fn reach(self, own: &Socket, other: &Socket) {
         use State::*;
-        if matches!(self, OtherEnded) {
+        if matches!(self, Ended | EndedAndReadingStuck) {
+            own.finish().unwrap();
+            assert_eq!(read_on(other, 0, 0).await.unwrap(), 0);
+        }
+        if matches!(self, OtherEnded | OtherEndedAndWritingStuck) {
             other.finish().unwrap();
             assert_eq!(read_on(own, 0, 0).await.unwrap(), 0);
         }
@@ -87,16 +102,19 @@ impl State {
                 own.write_all(&content(1, 0..1000)).await.unwrap();
                 expect(other, 1, 0..1000).await;
             }
-            ReadingStuck => {
+            WritingStuck | OtherEndedAndWritingStuck => {
+                write_until_stuck(own, 1).await;
+            }
+            ReadingStuck | EndedAndReadingStuck => {
                 write_until_stuck(other, 1).await;
             }
-            Idle | OtherEnded => {}
+            Idle | Ended | OtherEnded => {}
         }
     }
 }
 
 #[test]
-fn a_reset_is_passed_on_while_the_application_is_read_or_written() {
+fn a_reset_is_passed_on_in_every_state() {
     on_worker(async {
         let mesh = Mesh::new(Buffers::Usual, Buffers::Small);
         for state in STATES {
@@ -123,7 +141,11 @@ fn a_reset_is_passed_on_while_the_application_is_read_or_written() {
                         told => break told,
                     }
                 };
-                assert_reset(&told);
+                match state {
+                    // Its end came before.
+                    State::Ended | State::EndedAndReadingStuck => {}
+                    _ => assert_reset(&told),
+                }
                 assert!(SockRef::from(other.application.get()).take_error().is_ok());
                 other.application.write_all(&[0; MIB]).await.unwrap_err();
             }

@@ -3,6 +3,8 @@
 use super::*;
 
 const MIB: usize = 1 << 20;
+/// The receive window of one stream.
+const WINDOW: usize = 4 * MIB;
 
 #[test]
 fn what_one_writes_the_other_reads_and_both_count_it() {
