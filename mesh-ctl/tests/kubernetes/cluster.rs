@@ -16,7 +16,8 @@ pub(crate) fn resource(document: &Value) -> ApiResource {
 }
 
 pub(crate) fn api(client: &Client, resource: &ApiResource, document: &Value) -> Api<DynamicObject> {
-    let of_cluster = ["Namespace", "Node"].contains(&resource.kind.as_str());
+    let of_cluster = ["Namespace", "Node", "ClusterRole", "ClusterRoleBinding"];
+    let of_cluster = of_cluster.contains(&resource.kind.as_str());
     if of_cluster {
         return Api::all_with(client.clone(), resource);
     }

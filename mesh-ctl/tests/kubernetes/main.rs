@@ -5,6 +5,7 @@ mod cluster;
 mod golden;
 mod invalid;
 mod readiness;
+mod rights;
 mod robustness;
 mod status;
 mod watching;

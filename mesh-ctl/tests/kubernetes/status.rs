@@ -51,7 +51,7 @@ fn condition(policy: &Value) -> Option<&Value> {
 }
 
 /// Waits for a condition with this status and reason on the newest version.
-async fn until(client: &Client, policy: &Value, status: &str, reason: &str) -> Value {
+pub(crate) async fn until(client: &Client, policy: &Value, status: &str, reason: &str) -> Value {
     let deadline = tokio::time::Instant::now() + DEADLINE;
     loop {
         let now = get(client, policy).await;

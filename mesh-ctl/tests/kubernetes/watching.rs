@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kube::Client;
 use lab::kubernetes::ControlPlane;
+use mesh_ctl::lease::Lease;
 use mesh_ctl::metrics::Metrics;
 use mesh_ctl::model::{Change, Objects};
 use mesh_ctl::source::{KubernetesSource, Sink};
@@ -67,13 +68,24 @@ impl Watching {
         check: impl Fn(&Objects) -> Option<String> + Send + 'static,
     ) -> Self {
         let metrics = Metrics::default();
+        let source = KubernetesSource::new(client, metrics.watches());
+        Self::run(source, metrics, Box::new(check))
+    }
+
+    /// Starts a source that also writes the status of policies.
+    pub(crate) fn with_status(client: Client, lease: Lease) -> Self {
+        let metrics = Metrics::default();
+        let source = KubernetesSource::new(client, metrics.watches()).writing_status(lease);
+        Self::run(source, metrics, Box::new(|_| None))
+    }
+
+    fn run(source: KubernetesSource, metrics: Metrics, check: Check) -> Self {
         let (sender, seen) = watch::channel(Seen::default());
         let sink = Watcher {
             seen: sender,
-            check: Box::new(check),
+            check,
         };
         let stop = CancellationToken::new();
-        let source = KubernetesSource::new(client, metrics.watches());
         Self {
             seen,
             metrics,
@@ -119,6 +131,18 @@ impl Watching {
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until a metric has at least this value.
+    pub(crate) async fn until_metric(&self, name: &str, value: f64) {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        while self.metric(name) < value {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "never: {name} {value}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Stops the source; no step may have violated anything, and there was one first state.
