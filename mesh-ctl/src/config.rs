@@ -25,6 +25,9 @@ pub struct Config {
     /// Address of the admin endpoints.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
     pub admin_addr: SocketAddr,
+    /// Kubeconfig file; without it, KUBECONFIG or the pod's own service account.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     /// Directory of ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem; when it is empty, a
     /// self-signed CA is created in it.
     #[arg(long, value_name = "DIR")]

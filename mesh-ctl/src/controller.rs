@@ -140,7 +140,7 @@ impl Controller {
             warnings,
             metrics: metrics.clone(),
         };
-        let source = match config.source.choose().await? {
+        let source = match config.source.choose(config.kubeconfig.as_ref()).await? {
             Choice::Directory(directory) => {
                 let (source, objects) = DirectorySource::open(directory, metrics.clone())?;
                 publisher.replace(objects);

@@ -19,9 +19,6 @@ pub struct SourceOptions {
     /// Read from the Kubernetes API server; this is the default in a cluster and with --kubeconfig.
     #[arg(long)]
     pub kube: bool,
-    /// How to reach the API server; in a cluster, by the pod's service account when absent.
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
 }
 
 /// A source that was chosen.
@@ -47,14 +44,14 @@ pub enum ChoiceError {
 }
 
 impl SourceOptions {
-    /// The source that the options name.
-    pub async fn choose(&self) -> Result<Choice, ChoiceError> {
+    /// The source that the options name; `kubeconfig` is the way to an API server.
+    pub async fn choose(&self, kubeconfig: Option<&PathBuf>) -> Result<Choice, ChoiceError> {
         if let Some(directory) = &self.config_dir {
             return Ok(Choice::Directory(directory.clone()));
         }
         let in_cluster = std::env::var_os(IN_CLUSTER).is_some();
-        if self.kube || self.kubeconfig.is_some() || in_cluster {
-            let client = kubernetes::connect(self.kubeconfig.as_ref()).await?;
+        if self.kube || kubeconfig.is_some() || in_cluster {
+            let client = kubernetes::connect(kubeconfig).await?;
             return Ok(Choice::Kubernetes(client));
         }
         Err(ChoiceError::None)
