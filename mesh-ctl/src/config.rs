@@ -7,6 +7,7 @@ use clap::Parser;
 use mesh_common::identity::TrustDomain;
 
 use crate::auth::options::AuthOptions;
+use crate::source::SourceOptions;
 use crate::xds::options::DiscoveryOptions;
 use crate::{ca, compile};
 
@@ -15,9 +16,9 @@ use crate::{ca, compile};
 #[derive(Clone, Debug, Parser)]
 #[command(version, about)]
 pub struct Config {
-    /// Directory of Kubernetes YAML or JSON; read at start and at each change.
-    #[arg(long, value_name = "DIR")]
-    pub config_dir: PathBuf,
+    /// Where objects are read from.
+    #[command(flatten)]
+    pub source: SourceOptions,
     /// Address of the gRPC port, which nodes dial.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:15012")]
     pub listen: SocketAddr,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kube::Client;
 use mesh_common::proto::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ use crate::model::{Change, Objects};
 use crate::resources::{Step, World};
 use crate::serve::admin::Admin;
 use crate::serve::tls::{self, Serving, ServingError};
-use crate::source::{DirectorySource, Problems, Sink};
+use crate::source::{Choice, ChoiceError, DirectorySource, KubernetesSource, Problems, Sink};
 use crate::xds::server::Discovery;
 use crate::xds::status::Clients;
 
@@ -44,6 +45,9 @@ pub enum StartError {
     /// The configuration directory is invalid; one line for each problem.
     #[error(transparent)]
     Configuration(#[from] Problems),
+    /// There is no source.
+    #[error(transparent)]
+    Source(#[from] ChoiceError),
     /// The certificate authority is unusable.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -118,15 +122,25 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Reads the configured source, then serves.
+    /// Serves. A directory has been read by then; a cluster is read meanwhile, and nodes wait for it.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::default();
-        let (source, objects) = DirectorySource::open(config.config_dir.clone(), metrics.clone())?;
-        Self::serve(config, metrics, |mut publisher, stop| {
-            publisher.replace(objects);
-            source.run(publisher, stop)
-        })
-        .await
+        match config.source.choose(config.kubeconfig.as_ref()).await? {
+            Choice::Directory(directory) => {
+                let (source, objects) = DirectorySource::open(directory, metrics.clone())?;
+                Self::serve(config, metrics, |mut publisher, stop| {
+                    publisher.replace(objects);
+                    source.run(publisher, stop)
+                })
+                .await
+            }
+            Choice::Kubernetes(client) => {
+                let lease = status_lease(&client);
+                let source = KubernetesSource::new(client, metrics.watches());
+                let source = source.writing_status(lease);
+                Self::serve(config, metrics, |publisher, stop| source.run(publisher, stop)).await
+            }
+        }
     }
 
     /// Serves what `feed` publishes; it runs until its token is cancelled.
@@ -257,6 +271,13 @@ impl Controller {
             tracing::warn!(after = ?SHUTDOWN, "connections that did not end are cut");
         }
     }
+}
+
+/// In the namespace of this controller; the holder's name is that of the pod, and one of a kind.
+fn status_lease(client: &Client) -> Lease {
+    let holder = lease::process_name();
+    let namespace = client.default_namespace().to_owned();
+    Lease::new(client.clone(), &namespace, "weft-policy-status", &holder)
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -14,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::ca::Signer;
 use crate::resources::{Kind, World};
+use crate::source::WatchMetrics;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TypeLabel {
@@ -62,6 +63,7 @@ struct Inner {
     sent_bytes: Counter,
     push_latency: Histogram,
     compile_time: Histogram,
+    watches: WatchMetrics,
 }
 
 /// The controller's metrics; clones share the numbers.
@@ -93,6 +95,7 @@ impl Default for Metrics {
             sent_bytes: Counter::default(),
             push_latency: latencies(),
             compile_time: latencies(),
+            watches: WatchMetrics::default(),
         };
         let mut registry = Registry::with_prefix("weft_controller");
         registry.register(
@@ -168,6 +171,7 @@ impl Default for Metrics {
             "From a change to a new state of the mesh",
             inner.compile_time.clone(),
         );
+        inner.watches.register(&mut registry);
         inner.registry = registry;
         Self(Arc::new(inner))
     }
@@ -281,6 +285,11 @@ impl Metrics {
     pub fn read(&self, good: bool) {
         let outcome = if good { "ok" } else { "invalid" };
         self.0.reads.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Those of the Kubernetes source.
+    pub fn watches(&self) -> WatchMetrics {
+        self.0.watches.clone()
     }
 
     /// The world changed, so long after the objects did.

@@ -93,6 +93,22 @@ fn unusable_keys_are_refused_in_one_line() {
 }
 
 #[test]
+fn a_source_must_be_named() {
+    let directory = prepared();
+    let mut without = Command::new(env!("CARGO_BIN_EXE_mesh-controller"));
+    let given = command(directory.path());
+    // The first two name the directory.
+    without.args(given.get_args().skip(2));
+    without.env_remove("KUBERNETES_SERVICE_HOST");
+    let lines = errors(&without.output().unwrap());
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("give --config-dir DIR, or --kube"),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn sigterm_ends_it_in_good_order() {
     let directory = prepared();
     let mut child = command(directory.path())
