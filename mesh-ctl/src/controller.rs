@@ -163,7 +163,7 @@ impl Controller {
                 .map(|client| {
                     let name = lease::process_name();
                     let lease =
-                        Lease::new(client.clone(), &config.root_namespace, ROOTS_LEASE, &name);
+                        Lease::new(client.clone(), client.default_namespace(), ROOTS_LEASE, &name);
                     let (held, holder) = lease.start(stop.clone());
                     let target = config.bundle_target();
                     let roots = Arc::clone(&authority);

@@ -134,7 +134,7 @@ async fn two_replicas_are_one_authority() {
     assert_eq!(certificate(&server, &second).await, roots);
     let stopped = tokio::time::timeout(Duration::from_secs(20), second.shutdown());
     stopped.await.unwrap();
-    let lease = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/weft-root-bundle";
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/default/leases/weft-root-bundle";
     let holder = server.object(lease).unwrap()["spec"]["holderIdentity"].clone();
     assert!(holder.is_null(), "it is given back: {holder}");
 }
