@@ -111,6 +111,8 @@ async fn two_replicas_are_one_authority() {
         });
         Ok(answer)
     });
+    let agents = json!({"metadata": {"name": "weft-system"}});
+    server.create("/api/v1/namespaces/weft-system", agents);
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (a, b) = (config(&server, a.path()), config(&server, b.path()));
     let (first, second) = tokio::join!(Controller::start(a), Controller::start(b));
