@@ -1,6 +1,6 @@
 //! The root of a running mesh is changed under traffic, and no connection notices.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use lab::mesh::{Mesh, PodSpec};
 use lab::peer::{self, Server};
 use lab::serial::serial;
@@ -100,7 +100,9 @@ fn rotate(mesh: &mut Mesh, server: SocketAddr, first: f64) -> Result<()> {
     newcomer(mesh, "prepared")?;
     everybody_renews(mesh)?;
 
-    let refused = mesh.controller.ca(&["activate"]).unwrap_err();
+    let Err(refused) = mesh.controller.ca(&["activate"]) else {
+        bail!("the new root signs before its time");
+    };
     let refused = format!("{refused:#}");
     ensure!(refused.contains("Run it again after"), "{refused}");
     mesh.controller.ca(&["activate", "--force"])?;
