@@ -4,12 +4,11 @@ use crate::config::Config;
 use crate::process::Process;
 use crate::tokens::Issuer;
 use crate::topology::Lab;
-use crate::{http, place::Place, programs, shell, wait};
-use anyhow::{Context as _, Result, ensure};
+use crate::{http, place::Place, programs, wait};
+use anyhow::{Context as _, Result};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const PORT: u16 = 15012;
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
@@ -90,31 +89,6 @@ impl Controller {
             .context("the controller does not run")?
             .kill()?;
         Ok(())
-    }
-
-    /// Gives it one more option, for its next start.
-    pub fn add_option(&mut self, key: &str, value: &str) {
-        self.argv.extend([format!("--{key}"), value.to_owned()]);
-    }
-
-    /// Runs `mesh-controller ca` on its certificate authority.
-    pub fn ca(&self, arguments: &[&str]) -> Result<String> {
-        let binary = self.argv.first().context("the controller has no binary")?;
-        let mut command = Command::new(binary);
-        command.arg("ca").args(arguments);
-        command.arg("--ca-dir").arg(&self.ca_dir);
-        let output = shell::capture(&mut command, b"", wait::DEADLINE)?;
-        ensure!(output.success(), "{arguments:?}: {}", output.summary());
-        Ok(output.stdout)
-    }
-
-    /// The value of a metric.
-    pub fn metric(&self, name: &str) -> Result<f64> {
-        let page = self.admin("/metrics")?;
-        let line = page
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.with_context(|| format!("no metric {name}"))?.parse()?)
     }
 
     /// Where agents reach it.
