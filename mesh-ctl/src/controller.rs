@@ -138,7 +138,10 @@ impl Controller {
                 let lease = status_lease(&client);
                 let source = KubernetesSource::new(client, metrics.watches());
                 let source = source.writing_status(lease);
-                Self::serve(config, metrics, |publisher, stop| source.run(publisher, stop)).await
+                Self::serve(config, metrics, |publisher, stop| {
+                    source.run(publisher, stop)
+                })
+                .await
             }
         }
     }

@@ -131,7 +131,10 @@ impl Controller {
             ("--nodes", self.nodes.clone()),
             ("--rounds", number(self.rounds)),
             ("--changes", number(self.changes)),
-            ("--json", self.json.as_ref().map(|file| report_file(file, here))),
+            (
+                "--json",
+                self.json.as_ref().map(|file| report_file(file, here)),
+            ),
         ];
         let given = options
             .into_iter()
@@ -194,7 +197,13 @@ mod tests {
 
     #[test]
     fn the_controllers_options_are_passed_on() {
-        let all = ["bench", "controller", "--workloads=1000,10000", "--json", "a"];
+        let all = [
+            "bench",
+            "controller",
+            "--workloads=1000,10000",
+            "--json",
+            "a",
+        ];
         let Command::Controller(args) = Cli::try_parse_from(all).unwrap().command else {
             panic!("not the controller's")
         };

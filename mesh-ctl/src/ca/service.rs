@@ -160,7 +160,10 @@ impl IstioCertificateService for CertificateService {
         };
         let asked = Asked {
             identity: &identity,
-            peer: request.extensions().get::<Peer>().map(|peer| peer.address.ip()),
+            peer: request
+                .extensions()
+                .get::<Peer>()
+                .map(|peer| peer.address.ip()),
         };
         let caller = self
             .authenticator

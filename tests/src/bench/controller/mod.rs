@@ -94,7 +94,8 @@ impl Crowd {
             let name = mesh::node_name(number);
             let token = process.token(&name)?;
             let receipts = self.sender.clone();
-            self.tasks.spawn(node::run(process.net(), name, token, receipts));
+            self.tasks
+                .spawn(node::run(process.net(), name, token, receipts));
         }
         Ok(())
     }
@@ -125,9 +126,8 @@ impl Crowd {
 
 fn measure(size: Size, changes: u32, round: u32, samples: &mut Samples) -> Result<()> {
     let contender = format!("{}x{}", size.workloads, size.nodes);
-    let mut add = |metric: &str, unit: &str, value: f64| {
-        samples.add(metric, unit, &contender, round, value)
-    };
+    let mut add =
+        |metric: &str, unit: &str, value: f64| samples.add(metric, unit, &contender, round, value);
     let empty = Process::start(Size {
         workloads: 0,
         ..size
@@ -178,7 +178,11 @@ fn measure(size: Size, changes: u32, round: u32, samples: &mut Samples) -> Resul
     times.sort_by(f64::total_cmp);
     add("change-to-all-p50", "ms", percentile(&times, 0.5))?;
     add("change-to-all-p99", "ms", percentile(&times, 0.99))?;
-    add("change-bytes-per-node", "B", sent as f64 / f64::from(changes * size.nodes))?;
+    add(
+        "change-bytes-per-node",
+        "B",
+        sent as f64 / f64::from(changes * size.nodes),
+    )?;
     let used = process.cpu()? - cpu;
     add("change-cpu", "ms", used * 1000.0 / f64::from(changes))
 }

@@ -96,13 +96,17 @@ impl Process {
     pub(super) fn memory(&self) -> Result<u64> {
         let now = || usage::resident(self.child.id());
         let (mut calm, mut since) = (now()?, Instant::now());
-        wait::until("the controller to be at rest", Duration::from_secs(60), || {
-            let used = now()?;
-            if used.abs_diff(calm) >= CALM {
-                (calm, since) = (used, Instant::now());
-            }
-            Ok((since.elapsed() >= CALM_FOR).then_some(used))
-        })
+        wait::until(
+            "the controller to be at rest",
+            Duration::from_secs(60),
+            || {
+                let used = now()?;
+                if used.abs_diff(calm) >= CALM {
+                    (calm, since) = (used, Instant::now());
+                }
+                Ok((since.elapsed() >= CALM_FOR).then_some(used))
+            },
+        )
     }
 
     /// The processor time that it has used, seconds.
