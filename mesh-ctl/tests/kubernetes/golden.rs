@@ -34,6 +34,7 @@ fn options() -> Options {
     Options {
         cluster_id: "Kubernetes".into(),
         trust_domain: "cluster.local".into(),
+        trust_domain_aliases: Vec::new(),
         root_namespace: "istio-system".into(),
         dataplane_label: "istio.io/dataplane-mode".into(),
         dataplane_value: "ambient".into(),
