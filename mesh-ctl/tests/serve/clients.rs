@@ -192,7 +192,7 @@ async fn who_does_not_read_is_cut_off_whatever_it_sends() {
         .handshake::<_, Bytes>(stream)
         .await
         .unwrap();
-    let connection = tokio::spawn(connection);
+    let mut connection = tokio::spawn(connection);
     let request = http::Request::post(
         "https://controller.test/envoy.service.discovery.v3.AggregatedDiscoveryService/\
          DeltaAggregatedResources",
@@ -223,15 +223,15 @@ async fn who_does_not_read_is_cut_off_whatever_it_sends() {
         ..Default::default()
     };
     let cut = async {
-        while send(&chatter).is_ok() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        loop {
+            tokio::select! {
+                ended = &mut connection => break ended,
+                () = tokio::time::sleep(Duration::from_millis(50)) => drop(send(&chatter)),
+            }
         }
     };
-    tokio::time::timeout(DEADLINE, cut)
-        .await
-        .expect("it was never cut off");
-    let ended = tokio::time::timeout(DEADLINE, connection).await;
-    ended.expect("the connection is still there").unwrap().ok();
+    let ended = tokio::time::timeout(DEADLINE, cut).await;
+    ended.expect("it was never cut off").unwrap().ok();
     drop(body);
     assert_eq!(fixture.metric(SILENT).await, 1.0);
     eventually("nothing is left of it", || async {

@@ -17,7 +17,7 @@ use crate::auth::{Authenticator, Jwks, Verifier};
 use crate::ca::options::Lifetimes;
 use crate::ca::{Authority, CertificateService, Place, Signer};
 use crate::metrics::Metrics;
-use crate::resources::{Compiled, World};
+use crate::resources::{Step, World};
 
 /// A node that asks too early is told to come back, not that its pods do not exist.
 #[tokio::test]
@@ -69,7 +69,9 @@ async fn who_asks_before_the_first_sync_is_told_to_try_again() {
     for _ in 0..200 {
         assert_eq!(ask().await.code(), Code::Unavailable);
     }
-    let synced = World::default().next(Compiled::default()).unwrap();
+    let synced = World::default()
+        .next(Step::default(), std::time::Instant::now())
+        .unwrap();
     worlds.send_replace(Arc::new(synced));
     assert_eq!(ask().await.code(), Code::PermissionDenied);
 }

@@ -67,7 +67,7 @@ pub fn pod(size: Size, number: u32, ready: bool) -> Object {
 }
 
 /// The name of a node.
-pub fn node_name(number: u32) -> String {
+pub(super) fn node_name(number: u32) -> String {
     format!("node-{number:04}")
 }
 
