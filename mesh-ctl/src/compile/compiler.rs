@@ -182,14 +182,14 @@ impl Compiler {
     }
 
     fn namespace(&mut self, name: &ObjectName, namespace: Option<Namespace>) {
-        let before = match namespace.clone() {
+        let key = &self.options.dataplane_label;
+        let mode = |namespace: &Namespace| namespace.meta.labels.get(key).cloned();
+        let after = namespace.as_ref().and_then(mode);
+        let before = match namespace {
             Some(namespace) => self.store.namespaces.insert(name.clone(), namespace),
             None => self.store.namespaces.remove(name),
         };
-        let key = &self.options.dataplane_label;
-        let mode =
-            |namespace: &Option<Namespace>| namespace.as_ref()?.meta.labels.get(key).cloned();
-        if mode(&before) != mode(&namespace) {
+        if before.as_ref().and_then(mode) != after {
             self.dirty.pods(self.store.pods_of_namespace(&name.name));
         }
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mesh_common::proto::workload::Workload as Wire;
-use mesh_common::proto::workload::{Locality, PortList, TunnelProtocol, WorkloadStatus};
+use mesh_common::proto::workload::{
+    Locality, PortList, TunnelProtocol, WorkloadStatus, WorkloadType,
+};
 
 use super::store::Store;
 use super::{Options, alias, encode, octets, workload};
@@ -53,6 +55,7 @@ pub(super) fn compile(address: IpAddr, store: &Store, options: &Options) -> Opti
         node: endpoint.node.to_string(),
         canonical_name: slice.service.name.to_string(),
         canonical_revision: "latest".into(),
+        workload_type: WorkloadType::Pod.into(),
         workload_name: slice.service.name.to_string(),
         status: match is_ready {
             true => WorkloadStatus::Healthy,

@@ -10,7 +10,7 @@ use mesh_ctl::metrics::Metrics;
 use mesh_ctl::model::Change;
 use mesh_ctl::source::Sink as _;
 use std::collections::HashSet;
-use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
+use tokio::sync::mpsc;
 
 /// Serves a mesh of a given size.
 #[derive(Parser)]
@@ -49,8 +49,14 @@ async fn main() -> Result<()> {
 
 async fn feed(size: Size, mut publisher: Publisher) -> Result<()> {
     let mut unready = HashSet::new();
-    let mut lines = BufReader::new(stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
+    let (lines, mut requests) = mpsc::unbounded_channel();
+    // The end of stdin ends it, and the channel.
+    std::thread::spawn(move || {
+        let read = std::io::stdin().lines();
+        read.map_while(|line| lines.send(line.ok()?).ok())
+            .for_each(drop);
+    });
+    while let Some(line) = requests.recv().await {
         let number = line.strip_prefix("touch ").context("not a command")?;
         let number: u32 = number.parse()?;
         let ready = !unready.insert(number);

@@ -17,6 +17,9 @@ use crate::model::{Labels, ObjectName, PeerAuthentication, Service};
 use crate::resources::trie::Trie;
 use pod::Pods;
 
+/// A pod as it was, and as it is.
+pub(crate) type PodChange = (Option<Arc<Pod>>, Option<Arc<Pod>>);
+
 /// Everything that is compiled. Each setter returns what was there before.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -84,7 +87,7 @@ impl Store {
         &mut self,
         name: &ObjectName,
         pod: Option<model::Pod>,
-    ) -> Option<(Option<Arc<Pod>>, Option<Arc<Pod>>)> {
+    ) -> Option<PodChange> {
         let after = pod.map(|pod| Arc::new(self.make.keep(pod)));
         if self.pod(name) == after.as_ref() {
             return None;

@@ -96,7 +96,7 @@ impl Reader {
         let (now, later) = piece.split_at(usize::try_from(length)?);
         *piece = later;
         self.skip -= length;
-        self.left = self.left.checked_sub(length).unwrap_or_default();
+        self.left = self.left.saturating_sub(length);
         let Some(number) = self.keep else {
             return Ok(());
         };
