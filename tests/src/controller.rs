@@ -4,14 +4,17 @@ use crate::config::Config;
 use crate::process::Process;
 use crate::tokens::Issuer;
 use crate::topology::Lab;
-use crate::{http, place::Place, programs, wait};
-use anyhow::{Context as _, Result};
+use crate::{http, place::Place, programs, shell, wait};
+use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const PORT: u16 = 15012;
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15014);
+const ADMIN_PORT: u16 = 15014;
+/// The ports of a second replica are this much higher.
+const REPLICA_PORTS: u16 = 100;
 
 /// The controller's process and its files.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub struct Controller {
     place: Place,
     argv: Vec<String>,
     address: SocketAddr,
+    admin: SocketAddr,
     ca_dir: PathBuf,
     log: PathBuf,
 }
@@ -34,11 +38,12 @@ impl Controller {
         let ca_dir = dir.join("ca");
         let node = lab.node(1)?;
         let address = SocketAddr::new(node.v4.into(), PORT);
+        let admin = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ADMIN_PORT);
         let show = |path: &Path| path.to_string_lossy().into_owned();
         let options = [
             ("config-dir", show(config.dir())),
             ("listen", address.to_string()),
-            ("admin-addr", ADMIN.to_string()),
+            ("admin-addr", admin.to_string()),
             ("ca-dir", show(&ca_dir)),
             ("trust-domain", "cluster.local".into()),
             ("cluster-id", "Kubernetes".into()),
@@ -62,6 +67,7 @@ impl Controller {
             place,
             argv,
             address,
+            admin,
             ca_dir,
             log,
         };
@@ -69,13 +75,40 @@ impl Controller {
         Ok(controller)
     }
 
+    /// Starts a second replica beside this one, with the same sources and the same authority.
+    pub fn replica(&self, lab: &Lab) -> Result<Self> {
+        let moved =
+            |address: SocketAddr| SocketAddr::new(address.ip(), address.port() + REPLICA_PORTS);
+        let (address, admin) = (moved(self.address), moved(self.admin));
+        let mut argv = self.argv.clone();
+        for argument in &mut argv {
+            if *argument == self.address.to_string() {
+                *argument = address.to_string();
+            } else if *argument == self.admin.to_string() {
+                *argument = admin.to_string();
+            }
+        }
+        let mut replica = Self {
+            process: None,
+            place: lab.outside(1, "controller-2")?,
+            argv,
+            address,
+            admin,
+            ca_dir: self.ca_dir.clone(),
+            log: self.log.with_file_name("controller-2.log"),
+        };
+        replica.restart()?;
+        Ok(replica)
+    }
+
     /// Starts it again after `kill`.
     pub fn restart(&mut self) -> Result<()> {
         let argv: Vec<&str> = self.argv.iter().map(String::as_str).collect();
         let mut process = self.place.start(&argv, &self.log)?;
         let (netns, root) = (self.place.netns().to_owned(), self.root_certificate());
+        let admin = self.admin;
         process.ready("mesh-controller to be ready", wait::DEADLINE, |_| {
-            let page = http::get(&netns, ADMIN, "/healthz/ready");
+            let page = http::get(&netns, admin, "/healthz/ready");
             Ok(root.exists() && page.is_ok_and(|page| page.status == 200))
         })?;
         self.process = Some(process);
@@ -89,6 +122,31 @@ impl Controller {
             .context("the controller does not run")?
             .kill()?;
         Ok(())
+    }
+
+    /// Gives it one more option, for its next start.
+    pub fn add_option(&mut self, key: &str, value: &str) {
+        self.argv.extend([format!("--{key}"), value.to_owned()]);
+    }
+
+    /// Runs `mesh-controller ca` on its certificate authority.
+    pub fn ca(&self, arguments: &[&str]) -> Result<String> {
+        let binary = self.argv.first().context("the controller has no binary")?;
+        let mut command = Command::new(binary);
+        command.arg("ca").args(arguments);
+        command.arg("--ca-dir").arg(&self.ca_dir);
+        let output = shell::capture(&mut command, b"", wait::DEADLINE)?;
+        ensure!(output.success(), "{arguments:?}: {}", output.summary());
+        Ok(output.stdout)
+    }
+
+    /// The value of a metric.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let page = self.admin("/metrics")?;
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no metric {name}"))?.parse()?)
     }
 
     /// Where agents reach it.
@@ -108,7 +166,7 @@ impl Controller {
 
     /// A page of its admin listener.
     pub fn admin(&self, path: &str) -> Result<String> {
-        http::get_ok(self.place.netns(), ADMIN, path)
+        http::get_ok(self.place.netns(), self.admin, path)
     }
 
     /// What it has printed.

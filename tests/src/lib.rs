@@ -14,6 +14,7 @@ mod signals;
 pub mod access_log;
 pub mod agent;
 pub mod apps;
+pub mod balancer;
 pub mod bench;
 pub mod caller;
 pub mod capture;
