@@ -2,9 +2,10 @@
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
+use std::fmt;
 use std::sync::Arc;
 
-use super::{Action, Connection};
+use super::{Connection, PolicyAction};
 use crate::identity::SpiffeId;
 
 /// Clauses that must all hold; without any it matches everything.
@@ -52,7 +53,8 @@ pub struct Match {
     pub destination_ports: Vec<u16>,
     /// None of these.
     pub not_destination_ports: Vec<u16>,
-    /// It has a condition that this program does not know, or none at all: it never allows and always denies.
+    /// It has a condition that this program does not know, or none at all: it never allows, and always
+    /// denies and is always reported.
     pub not_understood: bool,
 }
 
@@ -84,7 +86,7 @@ fn as_text<S: Serializer>(blocks: &[IpNet], serializer: S) -> Result<S::Ok, S::E
 }
 
 impl Rule {
-    pub(super) fn matches(&self, conn: &Connection<'_>, action: Action) -> bool {
+    pub(super) fn matches(&self, conn: &Connection<'_>, action: PolicyAction) -> bool {
         self.clauses
             .iter()
             .all(|clause| clause.matches(conn, action))
@@ -92,7 +94,7 @@ impl Rule {
 }
 
 impl Clause {
-    fn matches(&self, conn: &Connection<'_>, action: Action) -> bool {
+    fn matches(&self, conn: &Connection<'_>, action: PolicyAction) -> bool {
         if self.matches.is_empty() {
             return fail_closed(action);
         }
@@ -100,9 +102,10 @@ impl Clause {
     }
 }
 
-/// What a condition says that is not understood.
-fn fail_closed(action: Action) -> bool {
-    action == Action::Deny
+/// What a condition says that is not understood: it never allows, it always denies, and an audit that is
+/// too wide hides nothing.
+pub(super) fn fail_closed(action: PolicyAction) -> bool {
+    action != PolicyAction::Allow
 }
 
 impl Match {
@@ -111,7 +114,7 @@ impl Match {
         *self == Self::default()
     }
 
-    fn matches(&self, conn: &Connection<'_>, action: Action) -> bool {
+    fn matches(&self, conn: &Connection<'_>, action: PolicyAction) -> bool {
         if self.not_understood {
             return fail_closed(action);
         }
@@ -144,7 +147,7 @@ fn holds<T>(any: &[T], none: &[T], matches: impl Fn(&T) -> bool) -> bool {
 
 impl StringMatch {
     /// Nothing matches what is not there.
-    fn matches(&self, value: Option<&str>) -> bool {
+    pub(super) fn matches(&self, value: Option<&str>) -> bool {
         let Some(value) = value else { return false };
         match self {
             Self::Exact(exact) => value == &**exact,
@@ -156,9 +159,27 @@ impl StringMatch {
 }
 
 impl ServiceAccountMatch {
-    fn matches(&self, conn: &Connection<'_>) -> bool {
+    pub(super) fn matches(&self, conn: &Connection<'_>) -> bool {
         conn.principal.is_some_and(|p| {
             p.namespace() == &*self.namespace && p.service_account() == &*self.service_account
         })
+    }
+}
+
+impl fmt::Display for StringMatch {
+    /// As policies write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(exact) => f.write_str(exact),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+            Self::Presence => f.write_str("*"),
+        }
+    }
+}
+
+impl fmt::Display for ServiceAccountMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.service_account)
     }
 }
