@@ -17,7 +17,6 @@ mod keys;
 mod matches;
 mod names;
 mod table;
-mod trust_domains;
 mod verdict;
 
 pub use decide::{Hit, Reports, decide, report};
@@ -28,7 +27,6 @@ pub use explain::{
 pub use index::{PolicyIndex, PolicySet};
 pub use matches::{Clause, Match, Rule, ServiceAccountMatch, StringMatch};
 pub use names::PolicyNames;
-pub use trust_domains::TrustDomains;
 pub use verdict::{Action, Reason, Verdict};
 
 use serde::Serialize;
