@@ -191,7 +191,7 @@ fn string(m: &StringMatch, value: Option<&str>) -> bool {
     }
 }
 
-/// Compares bit by bit. An IPv4 address is the same written inside IPv6.
+/// Compares bit by bit. An IPv4 address is the same written inside IPv6, and so is an IPv4 block.
 fn block(block: &Address, ip: IpAddr) -> bool {
     let bits = |bytes: &[u8]| -> Vec<bool> {
         let of = |byte: &u8| (0..8).rev().map(|n| byte >> n & 1 == 1).collect::<Vec<_>>();
@@ -201,10 +201,16 @@ fn block(block: &Address, ip: IpAddr) -> bool {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    ip.len() == block.address.len()
+    let (mut address, mut length) = (&block.address[..], block.length as usize);
+    if let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, v4 @ ..] = address
+        && length >= 96
+    {
+        (address, length) = (v4, length - 96);
+    }
+    ip.len() == address.len()
         && bits(&ip)
             .iter()
-            .zip(bits(&block.address))
-            .take(block.length as usize)
+            .zip(bits(address))
+            .take(length)
             .all(|(a, b)| *a == b)
 }
