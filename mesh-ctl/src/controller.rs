@@ -3,32 +3,38 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use kube::Client;
 use mesh_common::proto::auth::istio_certificate_service_server::IstioCertificateServiceServer;
-use mesh_common::proto::xds::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::auth::{Authenticator, Jwks, JwksError};
-use crate::ca::{Authority, CaError, CertificateService};
-use crate::compile::{self, compile};
+use crate::auth::JwksError;
+use crate::ca::{CaError, CertificateService, Follower, bundle};
+use crate::compile::Compiler;
 use crate::config::Config;
+use crate::kubernetes::{self, ConnectError};
+use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
 use crate::model::{Change, Objects};
-use crate::resources::World;
+use crate::resources::{Step, World};
 use crate::serve::admin::Admin;
 use crate::serve::tls::{self, Serving, ServingError};
-use crate::source::{DirectorySource, Problems, Sink};
+use crate::source::{Choice, ChoiceError, DirectorySource, KubernetesSource, Problems, Sink};
 use crate::xds::server::Discovery;
+use crate::xds::status::Clients;
 
-/// What a node says about the resources it holds when it reconnects may be this large.
-const MAX_DISCOVERY_REQUEST: usize = 64 << 20;
 /// A certificate request is small.
 const MAX_CERTIFICATE_REQUEST: usize = 64 << 10;
+/// A node has one discovery stream, and few requests for certificates at a time.
+const MAX_STREAMS: u32 = 64;
+const MAX_HEADERS: u32 = 16 << 10;
+/// Held by the replica that publishes the root bundle.
+const ROOTS_LEASE: &str = "weft-root-bundle";
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Streams are told to end; what has not by then is cut.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -39,12 +45,18 @@ pub enum StartError {
     /// The configuration directory is invalid; one line for each problem.
     #[error(transparent)]
     Configuration(#[from] Problems),
+    /// There is no source.
+    #[error(transparent)]
+    Source(#[from] ChoiceError),
     /// The certificate authority is unusable.
     #[error(transparent)]
     Ca(#[from] CaError),
     /// The token keys are unusable.
     #[error(transparent)]
     Jwks(#[from] JwksError),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Kubernetes(#[from] ConnectError),
     /// No serving certificate.
     #[error(transparent)]
     Serving(#[from] ServingError),
@@ -60,10 +72,9 @@ pub enum StartError {
     },
 }
 
-/// The object store's reader: compiles each state and publishes what changed.
-struct Publisher {
-    options: compile::Options,
-    objects: Objects,
+/// Compiles what a source finds, and publishes what changed.
+pub struct Publisher {
+    compiler: Compiler,
     worlds: watch::Sender<Arc<World>>,
     warnings: watch::Sender<Arc<BTreeSet<String>>>,
     metrics: Metrics,
@@ -71,28 +82,30 @@ struct Publisher {
 
 impl Sink for Publisher {
     fn replace(&mut self, objects: Objects) {
-        self.objects = objects;
-        self.publish();
+        let at = Instant::now();
+        let step = self.compiler.replace(objects);
+        self.publish(step, at);
     }
 
     fn change(&mut self, changes: Vec<Change>) {
-        self.objects.apply(changes);
-        self.publish();
+        let at = Instant::now();
+        let step = self.compiler.change(changes);
+        self.publish(step, at);
     }
 }
 
 impl Publisher {
-    fn publish(&self) {
-        let mut compiled = compile(&self.objects, &self.options);
-        let warnings = std::mem::take(&mut compiled.warnings);
-        for line in warnings.difference(&self.warnings.borrow()) {
-            tracing::warn!("{line}");
+    fn publish(&mut self, step: Step, at: Instant) {
+        if let Some(warnings) = self.compiler.take_changed_warnings() {
+            for line in warnings.difference(&self.warnings.borrow()) {
+                tracing::warn!("{line}");
+            }
+            self.warnings.send_replace(Arc::new(warnings));
         }
-        self.warnings.send_replace(Arc::new(warnings));
-        let next = self.worlds.borrow().next(compiled);
+        let next = self.worlds.borrow().next(step, at);
         if let Some(world) = next {
-            self.metrics.compiled(&world);
-            tracing::info!(generation = world.generation(), "the mesh changed");
+            self.metrics.compiled(&world, at.elapsed());
+            tracing::debug!(generation = world.generation(), "the mesh changed");
             self.worlds.send_replace(Arc::new(world));
         }
     }
@@ -109,30 +122,59 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Reads everything, then serves.
+    /// Serves. A directory has been read by then; a cluster is read meanwhile, and nodes wait for it.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let stop = CancellationToken::new();
         let metrics = Metrics::default();
-        let authority = Arc::new(Authority::open(&config.ca_dir)?);
-        let jwks = Jwks::open(config.jwks_file.clone())?;
-        let authenticator = Arc::new(Authenticator::new(
-            jwks,
-            config.token_audience.clone(),
-            config.token_issuer.clone(),
-            config.node_account.clone(),
-        ));
+        match config.source.choose(config.kubeconfig.as_ref()).await? {
+            Choice::Directory(directory) => {
+                let (source, objects) = DirectorySource::open(directory, metrics.clone())?;
+                Self::serve(config, metrics, |mut publisher, stop| {
+                    publisher.replace(objects);
+                    source.run(publisher, stop)
+                })
+                .await
+            }
+            Choice::Kubernetes(client) => {
+                let lease = status_lease(&client);
+                let source = KubernetesSource::new(client, metrics.watches());
+                let source = source.writing_status(lease);
+                Self::serve(config, metrics, |publisher, stop| {
+                    source.run(publisher, stop)
+                })
+                .await
+            }
+        }
+    }
+
+    /// Serves what `feed` publishes; it runs until its token is cancelled.
+    pub async fn serve<F>(
+        config: Config,
+        metrics: Metrics,
+        feed: impl FnOnce(Publisher, CancellationToken) -> F,
+    ) -> Result<Self, StartError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        let kubeconfig = config.kubeconfig.as_ref();
+        let store = config.ca.store(kubeconfig).await?;
+        let (authority, follower) =
+            Follower::open(store, config.lifetimes.cert_ttl, metrics.clone()).await?;
+        let client = match config.auth.source.token_review || config.publication.publish_roots {
+            true => Some(kubernetes::connect(kubeconfig).await?),
+            false => None,
+        };
+        let reviews = client.clone().filter(|_| config.auth.source.token_review);
+        let authenticator = Arc::new(config.auth.authenticator(reviews)?);
         let (worlds, world) = watch::channel(Arc::new(World::default()));
         let (warnings, warned) = watch::channel(Arc::default());
-        let mut publisher = Publisher {
-            options: config.compile_options(),
-            objects: Objects::default(),
+        let publisher = Publisher {
+            compiler: Compiler::new(config.compile_options()),
             worlds,
             warnings,
             metrics: metrics.clone(),
         };
-        let (source, objects) = DirectorySource::open(config.config_dir.clone(), metrics.clone())?;
-        publisher.replace(objects);
-
+        let clients = Clients::default();
         let serving = Serving::new(Arc::clone(&authority), config.server_name.clone())?;
         let listener = listen("--listen", config.listen).await?;
         let admin = listen("--admin-addr", config.admin_addr).await?;
@@ -146,23 +188,37 @@ impl Controller {
             world.clone(),
             Arc::clone(&authenticator),
             metrics.clone(),
+            clients.clone(),
+            config.discovery.clone(),
             stop.clone(),
         );
+        let publisher_of_roots =
+            client
+                .filter(|_| config.publication.publish_roots)
+                .map(|client| {
+                    let name = lease::process_name();
+                    let lease =
+                        Lease::new(client.clone(), &config.root_namespace, ROOTS_LEASE, &name);
+                    let (held, holder) = lease.start(stop.clone());
+                    let target = config.bundle_target();
+                    let roots = Arc::clone(&authority);
+                    let roots = bundle::Publisher::new(client, target, roots, metrics.clone());
+                    [holder, tokio::spawn(roots.run(held, stop.clone()))]
+                });
         let certificates = CertificateService::new(
             authority,
             authenticator,
-            config.trust_domain,
-            config.cert_ttl,
+            config.trust_domain.clone(),
+            config.lifetimes.clone(),
             world.clone(),
             metrics.clone(),
         );
         let grpc = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .add_service(
-                AggregatedDiscoveryServiceServer::new(discovery)
-                    .max_decoding_message_size(MAX_DISCOVERY_REQUEST),
-            )
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_max_header_list_size(MAX_HEADERS)
+            .add_service(discovery)
             .add_service(
                 IstioCertificateServiceServer::new(certificates)
                     .max_decoding_message_size(MAX_CERTIFICATE_REQUEST),
@@ -174,14 +230,16 @@ impl Controller {
         let router = Admin {
             worlds: world,
             warnings: warned,
+            clients,
             metrics,
         }
         .router();
         let http =
             axum::serve(admin, router).with_graceful_shutdown(stop.clone().cancelled_owned());
 
-        let tasks = vec![
-            tokio::spawn(source.run(publisher, stop.clone())),
+        let mut tasks = vec![
+            tokio::spawn(follower.run(stop.clone())),
+            tokio::spawn(feed(publisher, stop.clone())),
             tokio::spawn(serving.keep_fresh(stop.clone())),
             tokio::spawn(async move {
                 if let Err(e) = grpc.await {
@@ -194,6 +252,7 @@ impl Controller {
                 }
             }),
         ];
+        tasks.extend(publisher_of_roots.into_iter().flatten());
         tracing::info!(%address, %admin_address, "serving");
         Ok(Self {
             address,
@@ -215,6 +274,13 @@ impl Controller {
             tracing::warn!(after = ?SHUTDOWN, "connections that did not end are cut");
         }
     }
+}
+
+/// In the namespace of this controller; the holder's name is that of the pod, and one of a kind.
+fn status_lease(client: &Client) -> Lease {
+    let holder = lease::process_name();
+    let namespace = client.default_namespace().to_owned();
+    Lease::new(client.clone(), &namespace, "weft-policy-status", &holder)
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -9,6 +9,7 @@ pub mod ca;
 pub mod compile;
 pub mod config;
 pub mod controller;
+pub mod kubernetes;
 pub mod lease;
 pub mod metrics;
 pub mod model;

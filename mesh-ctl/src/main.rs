@@ -3,22 +3,52 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Subcommand};
+use mesh_ctl::ca::command::Step;
 use mesh_ctl::config::Config;
 use mesh_ctl::controller::Controller;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// What the command line asks for.
+enum Invocation {
+    Serve(Box<Config>),
+    Ca(Step),
+}
+
+impl Invocation {
+    fn parse() -> Result<Self, clap::Error> {
+        let ca = clap::Command::new("ca")
+            .about("Show the certificate authority, or change its root step by step")
+            .subcommand_required(true);
+        let matches = Config::command()
+            .subcommand(Step::augment_subcommands(ca))
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
+            .try_get_matches()?;
+        match matches.subcommand() {
+            Some((_, step)) => Step::from_arg_matches(step).map(Self::Ca),
+            None => Config::from_arg_matches(&matches)
+                .map(Box::new)
+                .map(Self::Serve),
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = Config::parse();
+    let invocation = Invocation::parse().unwrap_or_else(|e| e.exit());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    match run(config).await {
+    let outcome = match invocation {
+        Invocation::Ca(step) => ca(&step).await,
+        Invocation::Serve(config) => run(*config).await,
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             // One line for each problem.
@@ -28,6 +58,11 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn ca(step: &Step) -> anyhow::Result<()> {
+    print!("{}", step.run().await?);
+    Ok(())
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

@@ -18,6 +18,7 @@ fn snapshot(yaml: &str) -> Snapshot {
     let options = Options {
         cluster_id: "Kubernetes".into(),
         trust_domain: "cluster.local".into(),
+        trust_domain_aliases: Vec::new(),
         root_namespace: "istio-system".into(),
         dataplane_label: "istio.io/dataplane-mode".into(),
         dataplane_value: "ambient".into(),
@@ -26,12 +27,12 @@ fn snapshot(yaml: &str) -> Snapshot {
     let mut builder = SnapshotBuilder::default();
     for (name, policy) in &compiled.policies {
         builder
-            .upsert_policy(name, Authorization::decode(policy.body.clone()).unwrap())
+            .upsert_policy(name, Authorization::decode(policy.body()).unwrap())
             .unwrap();
     }
     for (name, address) in &compiled.addresses {
         builder
-            .upsert_address(name, Address::decode(address.body.clone()).unwrap())
+            .upsert_address(name, Address::decode(address.body()).unwrap())
             .unwrap();
     }
     builder.to_snapshot()

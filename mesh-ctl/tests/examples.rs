@@ -10,6 +10,7 @@ fn the_examples_compile_without_a_warning() {
     let objects = source::read(&examples).unwrap();
     let options = Options {
         trust_domain: "cluster.local".parse().unwrap(),
+        trust_domain_aliases: Vec::new(),
         cluster_id: "Kubernetes".into(),
         root_namespace: "istio-system".into(),
         dataplane_label: "istio.io/dataplane-mode".into(),

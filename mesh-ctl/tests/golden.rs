@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use mesh_ctl::compile::{Options, compile};
 use mesh_ctl::resources::World;
@@ -15,6 +16,7 @@ fn options() -> Options {
     Options {
         cluster_id: "Kubernetes".into(),
         trust_domain: "cluster.local".into(),
+        trust_domain_aliases: Vec::new(),
         root_namespace: "istio-system".into(),
         dataplane_label: "istio.io/dataplane-mode".into(),
         dataplane_value: "ambient".into(),
@@ -39,7 +41,9 @@ fn outcome(input: &Path) -> (&'static str, String) {
             let again = compile(&objects, &options());
             assert_eq!(compiled, again, "equal objects must give equal bytes");
             let warnings: BTreeSet<String> = std::mem::take(&mut compiled.warnings);
-            let world = World::default().next(compiled).unwrap();
+            let world = World::default()
+                .next(compiled.into(), Instant::now())
+                .unwrap();
             let dump = without_versions(dump(&world, &warnings));
             let text = serde_json::to_string_pretty(&dump).unwrap();
             ("expected.json", format!("{text}\n").replace(&prefix, ""))

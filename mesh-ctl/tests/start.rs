@@ -93,6 +93,22 @@ fn unusable_keys_are_refused_in_one_line() {
 }
 
 #[test]
+fn a_source_must_be_named() {
+    let directory = prepared();
+    let mut without = Command::new(env!("CARGO_BIN_EXE_mesh-controller"));
+    let given = command(directory.path());
+    // The first two name the directory.
+    without.args(given.get_args().skip(2));
+    without.env_remove("KUBERNETES_SERVICE_HOST");
+    let lines = errors(&without.output().unwrap());
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("give --config-dir DIR, or --kube"),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn sigterm_ends_it_in_good_order() {
     let directory = prepared();
     let mut child = command(directory.path())
@@ -107,4 +123,59 @@ fn sigterm_ends_it_in_good_order() {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn options_that_exclude_each_other_are_refused() {
+    let directory = prepared();
+    let kept_twice = command(directory.path())
+        .args(["--ca-secret", "a/b"])
+        .output()
+        .unwrap();
+    let verified_twice = command(directory.path())
+        .arg("--token-review")
+        .output()
+        .unwrap();
+    for (output, option) in [
+        (kept_twice, "--ca-secret"),
+        (verified_twice, "--token-review"),
+    ] {
+        assert_eq!(output.status.code(), Some(2));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            text.contains("cannot be used with") && text.contains(option),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn the_new_authority_is_checked_where_it_is() {
+    let directory = prepared();
+    let ca = directory.path().join("ca").display().to_string();
+    let new = directory.path().join("new").display().to_string();
+    let step = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-controller"));
+        command.arg("ca").args(arguments).args(["--ca-dir", &ca]);
+        command.output().unwrap()
+    };
+    let lines = errors(&step(&["status"]));
+    assert!(lines[0].contains("start the controller first"), "{lines:?}");
+    let mut child = command(directory.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("serving")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let lines = errors(&step(&["prepare", "--from", &new]));
+    assert!(
+        lines[0].contains("new/ca-cert.pem: is missing"),
+        "{lines:?}"
+    );
+    let output = step(&["status"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("no rotation is under way"), "{text}");
+    assert!(text.contains(", signs"), "{text}");
 }

@@ -10,6 +10,8 @@ use std::path::Path;
 pub(crate) enum Command {
     /// Throughput, latency, new connections, CPU time and memory of the data plane.
     Dataplane(Dataplane),
+    /// How soon every node knows of a change, and what the controller costs.
+    Controller(Controller),
 }
 
 /// Measure the data plane.
@@ -50,6 +52,31 @@ pub(crate) struct Dataplane {
     svg: Option<String>,
 }
 
+/// Measure the controller.
+///
+/// For each size of mesh and each number of nodes: the time from one changed pod to the last node's
+/// receipt, the bytes sent for it, the controller's processor time, its memory for each workload and
+/// client, and the time to the first sync. The nodes are simulated, over real TLS connections. The
+/// figures are a table on stdout; progress goes to stderr.
+#[derive(clap::Args)]
+pub(crate) struct Controller {
+    /// How many pods there are, for example `1000,100000`.
+    #[arg(long, value_name = "N[,..]")]
+    workloads: Option<String>,
+    /// How many nodes there are, for example `100`.
+    #[arg(long, value_name = "N[,..]")]
+    nodes: Option<String>,
+    /// How often everything is measured; a published report takes at least 5.
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// How many pods change in a round.
+    #[arg(long, value_name = "N")]
+    changes: Option<u32>,
+    /// Write the report as one JSON object to this file; to stdout, instead of the table, without a name.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = STDOUT)]
+    json: Option<String>,
+}
+
 /// What stands for stdout where a file is expected.
 const STDOUT: &str = "-";
 
@@ -57,6 +84,7 @@ const STDOUT: &str = "-";
 pub(crate) fn run(what: &Command) -> Result<()> {
     match what {
         Command::Dataplane(args) => dataplane(args),
+        Command::Controller(args) => controller(args),
     }
 }
 
@@ -75,15 +103,51 @@ fn dataplane(args: &Dataplane) -> Result<()> {
     become_command(bench, "is it built?")
 }
 
+fn controller(args: &Controller) -> Result<()> {
+    setup::run(&setup::Needs::build())?;
+    build::bench_controller()?;
+    let bin_dir = build::dist_dir();
+    let program = bin_dir.join("weft-bench-controller");
+    let mut bench = command(&program.to_string_lossy(), &[]);
+    bench.env("WEFT_BIN_DIR", &bin_dir);
+    bench.args(args.words(&std::env::current_dir()?));
+    become_command(bench, "is it built?")
+}
+
+/// A report's file as the benchmark is to find it, which runs in the workspace's root.
+fn report_file(file: &str, here: &Path) -> String {
+    match file {
+        STDOUT => STDOUT.to_owned(),
+        _ => here.join(file).display().to_string(),
+    }
+}
+
+impl Controller {
+    /// The benchmark's own arguments; files are named from `here`, the caller's directory.
+    fn words(&self, here: &Path) -> Vec<String> {
+        let number = |number: Option<u32>| number.map(|number| number.to_string());
+        let options = [
+            ("--workloads", self.workloads.clone()),
+            ("--nodes", self.nodes.clone()),
+            ("--rounds", number(self.rounds)),
+            ("--changes", number(self.changes)),
+            (
+                "--json",
+                self.json.as_ref().map(|file| report_file(file, here)),
+            ),
+        ];
+        let given = options
+            .into_iter()
+            .filter_map(|(flag, value)| Some(format!("{flag}={}", value?)));
+        given.collect()
+    }
+}
+
 impl Dataplane {
     /// The benchmark's own arguments. It runs in the workspace's root: files are named from `here`, the
     /// caller's directory.
     fn words(&self, here: &Path) -> Result<Vec<String>> {
         let absolute = |file: &String| here.join(file).display().to_string();
-        let report = |file: &String| match &**file {
-            STDOUT => STDOUT.to_owned(),
-            _ => absolute(file),
-        };
         let peer = self.peer.as_deref().map(|peer| {
             let named = peer.split_once('=');
             let (name, path) = named.with_context(|| format!("{peer:?} is not NAME=PATH"))?;
@@ -97,7 +161,10 @@ impl Dataplane {
             ("--only", self.only.clone()),
             ("--contenders", self.contenders.clone()),
             ("--soak", number(self.soak)),
-            ("--json", self.json.as_ref().map(report)),
+            (
+                "--json",
+                self.json.as_ref().map(|file| report_file(file, here)),
+            ),
             ("--svg", self.svg.as_ref().map(absolute)),
         ];
         let given = options
@@ -122,8 +189,28 @@ mod tests {
 
     fn words(arguments: &[&str]) -> anyhow::Result<Vec<String>> {
         let all = ["bench", "dataplane"].iter().chain(arguments);
-        let Command::Dataplane(args) = Cli::try_parse_from(all)?.command;
-        Dataplane::words(&args, Path::new("/home/me"))
+        match Cli::try_parse_from(all)?.command {
+            Command::Dataplane(args) => args.words(Path::new("/home/me")),
+            Command::Controller(args) => Ok(args.words(Path::new("/home/me"))),
+        }
+    }
+
+    #[test]
+    fn the_controllers_options_are_passed_on() {
+        let all = [
+            "bench",
+            "controller",
+            "--workloads=1000,10000",
+            "--json",
+            "a",
+        ];
+        let Command::Controller(args) = Cli::try_parse_from(all).unwrap().command else {
+            panic!("not the controller's")
+        };
+        assert_eq!(
+            args.words(Path::new("/home/me")),
+            ["--workloads=1000,10000", "--json=/home/me/a"]
+        );
     }
 
     #[test]

@@ -90,6 +90,24 @@ pub(crate) fn bench() -> Result<()> {
     })
 }
 
+/// Builds the controller with a source for its benchmark, as the controller ships, and the benchmark.
+pub(crate) fn bench_controller() -> Result<()> {
+    step("build the controller, and its benchmark", || {
+        let args = [
+            "build",
+            "--profile",
+            "dist",
+            "-p",
+            "mesh-tests",
+            "--bin",
+            "lab-controller",
+            "--bin",
+            "weft-bench-controller",
+        ];
+        run_command(cargo(&args), "fix the errors above")
+    })
+}
+
 /// Builds the agent that can be told to misbehave, beside the one that ships and under another name.
 pub(crate) fn sabotage() -> Result<()> {
     step(

@@ -5,19 +5,27 @@
 //! [`authorize`] found on the caller's own node.
 
 mod jwks;
+mod limit;
+pub mod options;
+mod review;
 mod token;
 
 pub use jwks::{Jwks, JwksError};
+pub use review::TokenReviews;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use mesh_common::identity::{SpiffeId, TrustDomain};
+use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 use crate::resources::World;
+use limit::{Key, Refusals};
 use token::TokenError;
 
 /// A verified caller: a service account, on a node.
@@ -29,6 +37,17 @@ pub struct Caller {
     pub service_account: String,
     /// The node its pod runs on.
     pub node: String,
+    /// When the token ends.
+    pub expires: SystemTime,
+}
+
+impl Caller {
+    /// When the token ends, for a timer; one that ends in the distant future is looked at in a year.
+    pub fn expires_at(&self) -> Instant {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        let left = self.expires.duration_since(SystemTime::now());
+        Instant::now() + left.unwrap_or_default().min(YEAR)
+    }
 }
 
 impl fmt::Display for Caller {
@@ -90,6 +109,14 @@ pub enum Refusal {
         /// The mesh's own.
         trust_domain: TrustDomain,
     },
+    /// It was refused too often.
+    #[error("{caller} was refused too often; try again in {} s", wait.as_secs() + 1)]
+    TooMany {
+        /// Who asks.
+        caller: String,
+        /// When it is heard again.
+        wait: Duration,
+    },
     /// No pod of that identity runs there.
     #[error("no pod of {identity} runs on the node of {caller}")]
     NotOnNode {
@@ -108,8 +135,14 @@ impl Refusal {
             Self::Token(error) => error.reason(),
             Self::NotANode(_) => "not_a_node_account",
             Self::TrustDomain { .. } => "foreign_trust_domain",
+            Self::TooMany { .. } => "rate_limited",
             Self::NotOnNode { .. } => "not_on_node",
         }
+    }
+
+    /// Nothing is wrong with the request, as far as is known.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Token(TokenError::Unreviewed(_)))
     }
 
     /// The caller as far as it is known.
@@ -117,6 +150,7 @@ impl Refusal {
         match self {
             Self::NoToken => "unknown".into(),
             Self::Token(error) => error.claimed(),
+            Self::TooMany { caller, .. } => caller.clone(),
             Self::NotANode(caller)
             | Self::TrustDomain { caller, .. }
             | Self::NotOnNode { caller, .. } => caller.to_string(),
@@ -127,7 +161,9 @@ impl Refusal {
 impl From<&Refusal> for Status {
     fn from(refusal: &Refusal) -> Self {
         let code = match refusal {
+            Refusal::Token(TokenError::Unreviewed(_)) => Code::Unavailable,
             Refusal::NoToken | Refusal::Token(_) => Code::Unauthenticated,
+            Refusal::TooMany { .. } => Code::ResourceExhausted,
             Refusal::NotANode(_) | Refusal::TrustDomain { .. } | Refusal::NotOnNode { .. } => {
                 Code::PermissionDenied
             }
@@ -136,32 +172,74 @@ impl From<&Refusal> for Status {
     }
 }
 
-/// Verifies tokens.
+/// Who verifies tokens.
+pub enum Verifier {
+    /// The keys of a file.
+    Jwks {
+        /// The keys.
+        jwks: Jwks,
+        /// The audience that a token must be for.
+        audience: String,
+        /// The issuer that a token must be from; any when absent.
+        issuer: Option<String>,
+    },
+    /// The Kubernetes API server.
+    Reviews(TokenReviews),
+}
+
+/// Verifies tokens, and remembers who is refused too often.
 pub struct Authenticator {
-    jwks: Jwks,
-    audience: String,
-    issuer: Option<String>,
+    verifier: Verifier,
     nodes: BTreeSet<Account>,
+    refusals: Refusals,
 }
 
 impl Authenticator {
-    /// Trusts the keys of `jwks` and, among their tokens, the accounts in `nodes`.
-    pub fn new(
-        jwks: Jwks,
-        audience: String,
-        issuer: Option<String>,
-        nodes: impl IntoIterator<Item = Account>,
-    ) -> Self {
+    /// Trusts, among the tokens that `verifier` accepts, those of the accounts in `nodes`.
+    pub fn new(verifier: Verifier, nodes: impl IntoIterator<Item = Account>) -> Self {
         Self {
-            jwks,
-            audience,
-            issuer,
+            verifier,
             nodes: nodes.into_iter().collect(),
+            refusals: Refusals::default(),
         }
     }
 
-    /// The caller of a request, which must be a trusted node account.
-    pub fn node(&self, metadata: &MetadataMap) -> Result<Caller, Refusal> {
+    /// The caller of a request from `peer`, which must be a trusted node account.
+    pub async fn node(
+        &self,
+        metadata: &MetadataMap,
+        peer: Option<IpAddr>,
+    ) -> Result<Caller, Refusal> {
+        let known_by = peer.map(|peer| (Key::peer(peer), format!("peer {peer}")));
+        let verified = self.verify(metadata, known_by.as_ref()).await;
+        let caller = match verified {
+            Err(refusal) if refusal.is_unavailable() => return Err(refusal),
+            Err(refusal) => {
+                if let Some((key, name)) = known_by {
+                    self.admitted(&key, &name)?;
+                    self.count(key, &name);
+                }
+                return Err(refusal);
+            }
+            Ok(caller) => caller,
+        };
+        let account = Account {
+            namespace: caller.namespace.clone(),
+            name: caller.service_account.clone(),
+        };
+        if !self.nodes.contains(&account) {
+            self.admit(&caller)?;
+            self.refused(&caller);
+            return Err(Refusal::NotANode(Box::new(caller)));
+        }
+        Ok(caller)
+    }
+
+    async fn verify(
+        &self,
+        metadata: &MetadataMap,
+        known_by: Option<&(Key, String)>,
+    ) -> Result<Caller, Refusal> {
         let value = metadata
             .get("authorization")
             .and_then(|value| value.to_str().ok());
@@ -171,16 +249,59 @@ impl Authenticator {
         if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
             return Err(Refusal::NoToken);
         }
-        let issuer = self.issuer.as_deref();
-        let caller = token::verify(token.trim(), &self.jwks.current(), &self.audience, issuer)?;
-        let account = Account {
-            namespace: caller.namespace.clone(),
-            name: caller.service_account.clone(),
-        };
-        if !self.nodes.contains(&account) {
-            return Err(Refusal::NotANode(Box::new(caller)));
+        let token = token.trim();
+        match &self.verifier {
+            Verifier::Jwks {
+                jwks,
+                audience,
+                issuer,
+            } => Ok(token::verify(
+                token,
+                &jwks.current(),
+                audience,
+                issuer.as_deref(),
+            )?),
+            Verifier::Reviews(reviews) => {
+                // Each review costs the API server: a peer that only sends bad tokens gets none.
+                if let Some((key, name)) = known_by
+                    && reviews.remembered(token).is_none()
+                {
+                    self.admitted(key, name)?;
+                }
+                Ok(reviews.verify(token).await?)
+            }
         }
-        Ok(caller)
+    }
+
+    /// Whether a caller is heard, or was refused too often.
+    pub fn admit(&self, caller: &Caller) -> Result<(), Refusal> {
+        let name = caller.to_string();
+        self.admitted(&Key::Caller(name.clone()), &name)
+    }
+
+    /// Counts a refusal against a caller.
+    pub fn refused(&self, caller: &Caller) {
+        let name = caller.to_string();
+        self.count(Key::Caller(name.clone()), &name);
+    }
+
+    fn admitted(&self, key: &Key, name: &str) -> Result<(), Refusal> {
+        match self.refusals.blocked(key, Instant::now()) {
+            Some(wait) => Err(Refusal::TooMany {
+                caller: name.to_owned(),
+                wait,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn count(&self, key: Key, name: &str) {
+        if self.refusals.refuse(key, Instant::now()) {
+            tracing::warn!(
+                target: "audit", caller = name, outcome = "blocked",
+                "refused too often; its requests are turned away for {:?}", limit::BLOCKED
+            );
+        }
     }
 }
 

@@ -1,9 +1,10 @@
-//! Verifies one service-account token.
+//! Verifies one service-account token by the keys of a JWKS document.
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
+use std::time::{Duration, SystemTime};
 
 use super::Caller;
 
@@ -11,7 +12,7 @@ use super::Caller;
 const LEEWAY: u64 = 30;
 
 /// Why a token is refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum TokenError {
     /// Not a JWT.
     #[error("the token is not a JWT")]
@@ -45,6 +46,23 @@ pub enum TokenError {
     /// A claim is missing or malformed.
     #[error("the token has no usable claim {0}")]
     Claim(String),
+    /// The API server does not accept it.
+    #[error("the API server does not accept the token of {claimed}: {reason}")]
+    NotAuthenticated {
+        /// Whose token it says it is.
+        claimed: String,
+        /// What the API server said.
+        reason: String,
+    },
+    /// The token of a person.
+    #[error("the token of {0:?} is not one of a service account")]
+    NotAnAccount(String),
+    /// The pod that it is bound to is not there, or on no node.
+    #[error("the token is bound to pod {0}, which does not run on a node")]
+    NoPod(String),
+    /// The API server could not be asked.
+    #[error("the API server cannot review the token: {0}; try again")]
+    Unreviewed(String),
 }
 
 impl TokenError {
@@ -60,14 +78,23 @@ impl TokenError {
             Self::Audience { .. } => "token_audience",
             Self::Issuer(_) => "token_issuer",
             Self::Claim(_) => "token_claims",
+            Self::NotAuthenticated { .. } => "token_not_authenticated",
+            Self::NotAnAccount(_) => "not_a_service_account",
+            Self::NoPod(_) => "token_pod",
+            Self::Unreviewed(_) => "token_review_failed",
         }
     }
 
-    /// Who it says it is from, when its signature was good.
+    /// Who it says it is from. Without the word `unverified`, its signature was good.
     pub fn claimed(&self) -> String {
         match self {
-            Self::Expired(who) | Self::NotYet(who) | Self::Issuer(who) => who.clone(),
-            Self::Audience { claimed, .. } => claimed.clone(),
+            Self::Expired(who) | Self::NotYet(who) | Self::Issuer(who) | Self::NoPod(who) => {
+                who.clone()
+            }
+            Self::NotAnAccount(who) => format!("{who:?}"),
+            Self::Audience { claimed, .. } | Self::NotAuthenticated { claimed, .. } => {
+                claimed.clone()
+            }
             _ => "unknown".into(),
         }
     }
@@ -77,6 +104,7 @@ impl TokenError {
 struct Claims {
     #[serde(default)]
     sub: String,
+    exp: Option<u64>,
     #[serde(rename = "kubernetes.io")]
     kubernetes: Option<Kubernetes>,
 }
@@ -122,7 +150,7 @@ pub(super) fn verify(
                 let who = verified.claims.sub;
                 decode::<Claims>(token, &key, &validation(header.alg, audience, issuer))
                     .map_err(|e| explain(e.into_kind(), who, audience))?;
-                return caller(verified.claims.kubernetes);
+                return caller(verified.claims.kubernetes, verified.claims.exp);
             }
             Err(e) => match e.into_kind() {
                 ErrorKind::InvalidSignature => refusal = TokenError::Signature,
@@ -184,7 +212,9 @@ fn explain(kind: ErrorKind, who: String, audience: &str) -> TokenError {
     }
 }
 
-fn caller(claims: Option<Kubernetes>) -> Result<Caller, TokenError> {
+fn caller(claims: Option<Kubernetes>, expires: Option<u64>) -> Result<Caller, TokenError> {
+    let expires = expires.and_then(at);
+    let expires = expires.ok_or_else(|| TokenError::Claim("exp".into()))?;
     let claims = claims.ok_or_else(|| TokenError::Claim("kubernetes.io".into()))?;
     let node = claims.node.filter(|node| !node.name.is_empty());
     let node = node.ok_or_else(|| TokenError::Claim("kubernetes.io/node".into()))?;
@@ -192,5 +222,74 @@ fn caller(claims: Option<Kubernetes>) -> Result<Caller, TokenError> {
         namespace: claims.namespace,
         service_account: claims.serviceaccount.name,
         node: node.name,
+        expires,
     })
+}
+
+fn at(seconds: u64) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+/// What a token says whose signature nobody has looked at: good for refusing it, and for log lines that
+/// say so.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Unverified {
+    #[serde(default)]
+    sub: String,
+    #[serde(default)]
+    aud: Audiences,
+    exp: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Default for Audiences {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+impl Unverified {
+    pub(super) fn read(token: &str) -> Option<Self> {
+        use base64::Engine as _;
+        let mut parts = token.split('.');
+        let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+        let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(payload)
+            .ok()?;
+        serde_json::from_slice(&payload).ok()
+    }
+
+    pub(super) fn claimed(&self) -> String {
+        let short: String = self.sub.chars().take(128).collect();
+        format!("unverified {short:?}")
+    }
+
+    pub(super) fn expires(&self) -> Option<SystemTime> {
+        self.exp.and_then(at)
+    }
+
+    /// Refuses what no verification could accept.
+    pub(super) fn refusal(&self, audience: &str) -> Result<(), TokenError> {
+        let limit = SystemTime::now() - Duration::from_secs(LEEWAY);
+        if self.expires().is_some_and(|expires| expires < limit) {
+            return Err(TokenError::Expired(self.claimed()));
+        }
+        let matches = match &self.aud {
+            Audiences::One(one) => one == audience,
+            Audiences::Several(all) => all.iter().any(|one| one == audience),
+        };
+        if matches {
+            return Ok(());
+        }
+        Err(TokenError::Audience {
+            claimed: self.claimed(),
+            wanted: audience.to_owned(),
+        })
+    }
 }

@@ -1,33 +1,67 @@
 //! Why a certificate authority cannot be used: one line, naming the file and the remedy.
 
-use std::path::PathBuf;
+use super::RotationError;
 
-/// The CA directory cannot be used.
+/// The files of the CA cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// A file cannot be read.
     #[error("{file}: cannot read it: {source}; check that it exists and who may read it")]
     Read {
         /// Which file.
-        file: PathBuf,
+        file: String,
         /// What the system said.
         source: std::io::Error,
     },
     /// A file cannot be written.
-    #[error("{file}: cannot create it: {source}; check that --ca-dir can be written")]
+    #[error("{file}: cannot write it: {source}; check that --ca-dir can be written")]
     Write {
         /// Which file.
-        file: PathBuf,
+        file: String,
         /// What the system said.
         source: std::io::Error,
     },
+    /// The API server does not give or take the Secret.
+    #[error(
+        "{place}: {operation} failed: {source}; check that the API server answers and that RBAC allows get, list, watch, create and update"
+    )]
+    Api {
+        /// Which Secret.
+        place: String,
+        /// What was tried.
+        operation: &'static str,
+        /// What the API server said.
+        source: Box<kube::Error>,
+    },
+    /// The API server does not tell what changes.
+    #[error("{place}: cannot be watched: {reason}")]
+    Watch {
+        /// Which Secret.
+        place: String,
+        /// What the API server said.
+        reason: String,
+    },
+    /// Another process changed the Secret at the same time.
+    #[error("{place}: was changed by somebody else at the same time; run the command again")]
+    Raced {
+        /// Which Secret.
+        place: String,
+    },
+    /// It was there and is not any more.
+    #[error(
+        "{place}: is gone; put it back from a copy, or restart with none to have a new CA made"
+    )]
+    Gone {
+        /// Which directory or Secret.
+        place: String,
+    },
     /// Some of the files are there, and this one is not.
     #[error(
-        "{file}: is missing beside the other CA files; add it, or empty the directory to have a new CA made"
+        "{file}: is missing beside the other CA files; add it, or remove them all to have a new CA made"
     )]
     Missing {
         /// Which file.
-        file: PathBuf,
+        file: String,
     },
     /// The key is not usable.
     #[error(
@@ -35,7 +69,7 @@ pub enum CaError {
     )]
     Key {
         /// Which file.
-        file: PathBuf,
+        file: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -43,7 +77,7 @@ pub enum CaError {
     #[error("{file}: {reason}; it must hold PEM certificates")]
     Certificate {
         /// Which file.
-        file: PathBuf,
+        file: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -51,9 +85,9 @@ pub enum CaError {
     #[error("{key}: is not the key of {certificate}; put the matching pair in place")]
     Mismatch {
         /// The key file.
-        key: PathBuf,
+        key: String,
         /// The certificate file.
-        certificate: PathBuf,
+        certificate: String,
     },
     /// The certificate may not sign others.
     #[error(
@@ -61,13 +95,13 @@ pub enum CaError {
     )]
     NotACa {
         /// Which file.
-        file: PathBuf,
+        file: String,
     },
     /// It is past its time.
     #[error("{file}: expired on {at}; replace it")]
     Expired {
         /// Which file.
-        file: PathBuf,
+        file: String,
         /// When.
         at: String,
     },
@@ -77,10 +111,13 @@ pub enum CaError {
     )]
     Chain {
         /// The signing certificate.
-        file: PathBuf,
+        file: String,
         /// The roots.
-        root: PathBuf,
+        root: String,
         /// What the verifier said.
         reason: String,
     },
+    /// What a rotation left behind is not readable.
+    #[error("{0}")]
+    Rotation(#[from] RotationError),
 }

@@ -1,67 +1,43 @@
 //! The certificate authority: signs what [`crate::auth`] permitted, and nothing else.
+//!
+//! Its files are kept in one place, a directory or a Secret. What changes there is put in force while the
+//! controller runs, if it is usable; a root is changed by the steps of [`rotation`].
 
+mod authority;
+pub mod bundle;
+pub mod command;
 mod csr;
+mod directory;
 mod error;
-mod files;
+pub mod material;
+pub mod options;
+pub mod rotation;
+mod secret;
 mod service;
 mod sign;
+mod signer;
+pub mod store;
 
+pub use authority::{Authority, Follower};
 pub use csr::CsrError;
+pub use directory::Directory;
 pub use error::CaError;
+pub use material::{Material, Place};
+pub use rotation::RotationError;
+pub use secret::SecretStore;
 pub use service::CertificateService;
 pub use sign::{IssueError, Issued};
+pub use signer::Signer;
 
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rcgen::{Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 
 /// Clocks of nodes may be behind by this much.
 const BACKDATE: Duration = Duration::from_secs(120);
-
-/// A signing key with a certificate that leads to the mesh's roots.
-pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    /// From the signing certificate upwards, without the roots.
-    intermediates: Vec<CertificateDer<'static>>,
-    roots: Vec<CertificateDer<'static>>,
-    not_after: SystemTime,
-}
-
-impl Authority {
-    /// Loads the authority of `directory`, or creates a self-signed one when the directory is empty
-    /// or absent.
-    pub fn open(directory: &Path) -> Result<Self, CaError> {
-        files::open(directory)
-    }
-
-    /// The roots that a peer must trust, PEM.
-    pub fn roots_pem(&self) -> String {
-        self.roots.iter().map(|root| pem(root)).collect()
-    }
-
-    /// A serving certificate for DNS names and addresses, with what leads to the roots.
-    pub fn serving_chain(
-        &self,
-        names: &[String],
-        key: &impl PublicKeyData,
-        ttl: Duration,
-    ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
-        let leaf = sign::server(self, names, key, ttl)?;
-        Ok(std::iter::once(leaf.certificate)
-            .chain(self.intermediates.iter().cloned())
-            .collect())
-    }
-
-    /// When the signing certificate expires.
-    pub fn not_after(&self) -> SystemTime {
-        self.not_after
-    }
-}
 
 fn pem(certificate: &CertificateDer<'_>) -> String {
     use base64::Engine as _;

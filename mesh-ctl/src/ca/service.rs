@@ -1,5 +1,6 @@
 //! The certificate service: authenticate, authorize, check the request, sign, and write it down.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,21 +11,23 @@ use prost_types::value::Kind;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use super::{Authority, CsrError, IssueError, Issued, csr, pem, sign};
+use super::options::Lifetimes;
+use super::{Authority, CsrError, IssueError, Issued, Signer, csr, pem, sign};
 use crate::auth::{Authenticator, Caller, Refusal, authorize};
 use crate::metrics::Metrics;
 use crate::resources::World;
+use crate::serve::connection::Peer;
 
 const IMPERSONATED: &str = "ImpersonatedIdentity";
-/// A shorter life would be over before the certificate is in use.
-const MIN_TTL: Duration = Duration::from_secs(60);
+/// Every certificate, and every refusal of one, is a log line of this target.
+const AUDIT: &str = "audit";
 
 /// The certificate service.
 pub struct CertificateService {
     authority: Arc<Authority>,
     authenticator: Arc<Authenticator>,
     trust_domain: TrustDomain,
-    max_ttl: Duration,
+    lifetimes: Lifetimes,
     worlds: watch::Receiver<Arc<World>>,
     metrics: Metrics,
 }
@@ -39,6 +42,8 @@ enum Fault {
     Csr(#[from] CsrError),
     #[error("{0}")]
     Issue(#[from] IssueError),
+    #[error("it is not known yet what runs where; try again, or ask another replica")]
+    NotSynced,
 }
 
 impl Fault {
@@ -48,6 +53,16 @@ impl Fault {
             Self::Identity(_) => "no_identity",
             Self::Csr(error) => error.reason(),
             Self::Issue(_) => "signing_failed",
+            Self::NotSynced => "not_synced",
+        }
+    }
+
+    /// `failed` is the controller's fault, `refused` the caller's.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Issue(_) | Self::NotSynced => "failed",
+            Self::Refused(refusal) if refusal.is_unavailable() => "failed",
+            Self::Refused(_) | Self::Identity(_) | Self::Csr(_) => "refused",
         }
     }
 
@@ -56,8 +71,15 @@ impl Fault {
             Self::Refused(refusal) => refusal.into(),
             Self::Identity(_) | Self::Csr(_) => Status::invalid_argument(self.to_string()),
             Self::Issue(_) => Status::internal(self.to_string()),
+            Self::NotSynced => Status::unavailable(self.to_string()),
         }
     }
+}
+
+/// What is known of a request, for the audit log.
+struct Asked<'a> {
+    identity: &'a str,
+    peer: Option<IpAddr>,
 }
 
 impl CertificateService {
@@ -66,7 +88,7 @@ impl CertificateService {
         authority: Arc<Authority>,
         authenticator: Arc<Authenticator>,
         trust_domain: TrustDomain,
-        max_ttl: Duration,
+        lifetimes: Lifetimes,
         worlds: watch::Receiver<Arc<World>>,
         metrics: Metrics,
     ) -> Self {
@@ -74,7 +96,7 @@ impl CertificateService {
             authority,
             authenticator,
             trust_domain,
-            max_ttl,
+            lifetimes,
             worlds,
             metrics,
         }
@@ -82,38 +104,46 @@ impl CertificateService {
 
     fn issue(
         &self,
+        signer: &Signer,
         caller: &Caller,
         request: &IstioCertificateRequest,
     ) -> Result<(SpiffeId, Issued), Fault> {
+        self.authenticator.admit(caller)?;
         let identity = identity(request, caller, &self.trust_domain)?;
         let world = Arc::clone(&self.worlds.borrow());
+        if world.generation() == 0 {
+            return Err(Fault::NotSynced);
+        }
         authorize(caller, &identity, &self.trust_domain, &world)?;
         let key = csr::public_key(&request.csr, &identity)?;
         let asked = u64::try_from(request.validity_duration).unwrap_or_default();
-        let ttl = match asked {
-            0 => self.max_ttl,
-            seconds => Duration::from_secs(seconds).max(MIN_TTL).min(self.max_ttl),
-        };
-        let issued = sign::workload(&self.authority, &identity, &key, ttl)?;
+        let asked = (asked > 0).then(|| Duration::from_secs(asked));
+        let ttl = self.lifetimes.clip(asked);
+        let issued = sign::workload(signer, &identity, &key, ttl, SystemTime::now())?;
         Ok((identity, issued))
     }
 
-    fn refuse(&self, caller: &str, identity: &str, fault: &Fault) -> Status {
-        self.metrics.certificate(fault.reason());
-        tracing::warn!(
-            caller,
-            identity,
-            reason = fault.reason(),
-            "certificate refused: {fault}"
-        );
+    fn refuse(&self, caller: &str, node: &str, asked: &Asked<'_>, fault: &Fault) -> Status {
+        let (outcome, reason) = (fault.outcome(), fault.reason());
+        self.metrics.certificate(outcome, reason);
+        let peer = asked.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        if matches!(fault, Fault::Refused(Refusal::TooMany { .. })) {
+            // It was said when it began.
+            tracing::debug!(target: AUDIT, caller, node, peer, outcome, reason, "certificate refused");
+        } else {
+            tracing::warn!(
+                target: AUDIT, caller, node, peer, identity = asked.identity, outcome, reason,
+                "certificate refused: {fault}"
+            );
+        }
         fault.status()
     }
 
     /// Leaf first, roots last.
-    fn chain(&self, issued: &Issued) -> Vec<String> {
+    fn chain(signer: &Signer, issued: &Issued) -> Vec<String> {
         let mut chain = vec![pem(&issued.certificate)];
-        chain.extend(self.authority.intermediates.iter().map(pem));
-        chain.push(self.authority.roots_pem());
+        chain.extend(signer.intermediates.iter().map(pem));
+        chain.push(signer.roots_pem());
         chain
     }
 }
@@ -124,31 +154,41 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let asked = match asked_for(request.get_ref()) {
+        let identity = match asked_for(request.get_ref()) {
             Some(Kind::StringValue(asked)) => asked.clone(),
             _ => "its own".into(),
         };
+        let asked = Asked {
+            identity: &identity,
+            peer: request
+                .extensions()
+                .get::<Peer>()
+                .map(|peer| peer.address.ip()),
+        };
         let caller = self
             .authenticator
-            .node(request.metadata())
+            .node(request.metadata(), asked.peer)
+            .await
             .map_err(|refusal| {
                 let caller = refusal.caller();
-                self.refuse(&caller, &asked, &refusal.into())
+                self.refuse(&caller, "", &asked, &refusal.into())
             })?;
-        let (identity, issued) = self
-            .issue(&caller, request.get_ref())
-            .map_err(|fault| self.refuse(&caller.to_string(), &asked, &fault))?;
-        self.metrics.certificate("issued");
-        let lifetime = issued
-            .not_after
-            .duration_since(SystemTime::now())
-            .unwrap_or_default();
+        let signer = self.authority.current();
+        let issued = self.issue(&signer, &caller, request.get_ref());
+        let (identity, issued) = issued.map_err(|fault| {
+            if fault.outcome() == "refused" {
+                self.authenticator.refused(&caller);
+            }
+            self.refuse(&caller.to_string(), &caller.node, &asked, &fault)
+        })?;
+        self.metrics.certificate("issued", "none");
         tracing::info!(
-            %caller, %identity, serial = issued.serial, lifetime_s = lifetime.as_secs(),
+            target: AUDIT, %caller, node = caller.node, %identity, serial = issued.serial,
+            not_after = %humantime::format_rfc3339_seconds(issued.not_after), outcome = "issued",
             "certificate issued"
         );
         Ok(Response::new(IstioCertificateResponse {
-            cert_chain: self.chain(&issued),
+            cert_chain: Self::chain(&signer, &issued),
         }))
     }
 }

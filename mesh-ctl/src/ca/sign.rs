@@ -11,7 +11,7 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 
-use super::{Authority, BACKDATE};
+use super::{BACKDATE, Signer};
 
 /// A certificate could not be signed.
 #[derive(Debug, thiserror::Error)]
@@ -38,24 +38,26 @@ pub struct Issued {
     pub not_after: SystemTime,
 }
 
-/// Signs a workload's certificate.
+/// Signs a workload's certificate as of `now`, for `ttl` or until the signer's own end.
 pub(super) fn workload(
-    authority: &Authority,
+    signer: &Signer,
     identity: &SpiffeId,
     key: &impl PublicKeyData,
     ttl: Duration,
+    now: SystemTime,
 ) -> Result<Issued, IssueError> {
     let uri = identity.to_string();
     let name = Ia5String::try_from(uri.as_str()).map_err(|_| IssueError::Name(uri))?;
-    leaf(authority, vec![SanType::URI(name)], key, ttl)
+    leaf(signer, vec![SanType::URI(name)], key, ttl, now)
 }
 
 /// Signs a serving certificate for DNS names and addresses.
 pub(super) fn server(
-    authority: &Authority,
+    signer: &Signer,
     names: &[String],
     key: &impl PublicKeyData,
     ttl: Duration,
+    now: SystemTime,
 ) -> Result<Issued, IssueError> {
     let san = |name: &String| match name.parse::<IpAddr>() {
         Ok(address) => Ok(SanType::IpAddress(address)),
@@ -64,7 +66,7 @@ pub(super) fn server(
             .map_err(|_| IssueError::Name(name.clone())),
     };
     let names = names.iter().map(san).collect::<Result<_, _>>()?;
-    leaf(authority, names, key, ttl)
+    leaf(signer, names, key, ttl, now)
 }
 
 pub(super) fn serial() -> SerialNumber {
@@ -75,16 +77,16 @@ pub(super) fn serial() -> SerialNumber {
 }
 
 fn leaf(
-    authority: &Authority,
+    signer: &Signer,
     names: Vec<SanType>,
     key: &impl PublicKeyData,
     ttl: Duration,
+    now: SystemTime,
 ) -> Result<Issued, IssueError> {
-    let now = SystemTime::now();
-    if authority.not_after <= now {
+    if signer.not_after <= now {
         return Err(IssueError::CaExpired);
     }
-    let not_after = (now + ttl).min(authority.not_after);
+    let not_after = (now + ttl).min(signer.not_after);
     let serial = serial();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -98,7 +100,7 @@ fn leaf(
     params.use_authority_key_identifier_extension = true;
     params.not_before = (now - BACKDATE).into();
     params.not_after = not_after.into();
-    let certificate = params.signed_by(key, &authority.issuer)?.into();
+    let certificate = params.signed_by(key, &signer.issuer)?.into();
     Ok(Issued {
         certificate,
         serial: serial.to_string(),

@@ -10,78 +10,97 @@ use mesh_common::proto::security::{
 };
 use prost::Message;
 
-use super::{Listed, Options};
-use crate::model::{Action, AuthorizationPolicy, Objects, Rule, Term, selects};
-use crate::resources::{Compiled, Resource};
+use super::store::{Pod, Store};
+use super::{Options, aliases};
+use crate::model::{Action, AuthorizationPolicy, Labels, ObjectName, Rule, Term};
+use crate::resources::{Kind, Resource};
 
-pub(super) fn compile(objects: &Objects, options: &Options, out: &mut Compiled) -> Vec<Listed> {
-    let mut listed = Vec::new();
-    for policy in objects.authorization_policies.values() {
-        let object = objects.describe("AuthorizationPolicy", &policy.meta.name);
-        let Some(action) = action(policy, &object, out) else {
-            continue;
-        };
-        let of_root = *policy.meta.name.namespace == *options.root_namespace;
-        let scope = match &policy.selector {
-            Some(_) => Scope::WorkloadSelector,
-            None if of_root => Scope::Global,
-            None => Scope::Namespace,
-        };
-        let key: Arc<str> = policy.meta.name.to_string().into();
-        if let Some(selector) = policy.selector.clone() {
-            let namespace = (!of_root).then(|| Arc::clone(&policy.meta.name.namespace));
-            listed.push(Listed {
-                key: Arc::clone(&key),
-                selects: Box::new(move |pod| {
-                    let here = namespace
-                        .as_ref()
-                        .is_none_or(|ns| *ns == pod.meta.name.namespace);
-                    here && selects(&selector, &pod.meta.labels)
-                }),
-            });
-        }
-        let authorization = Authorization {
-            name: policy.meta.name.name.to_string(),
-            namespace: policy.meta.name.namespace.to_string(),
-            scope: scope.into(),
-            action: action.into(),
-            rules: rules(policy, &object, action, out),
-            dry_run: policy.dry_run,
-            ..Authorization::default()
-        };
-        insert(out, &key, &authorization);
-    }
-    listed
+/// The namespace whose pods a policy of that name may select; `None` when it is all of them.
+pub(super) fn reach<'a>(name: &'a ObjectName, options: &Options) -> Option<&'a str> {
+    (*name.namespace != *options.root_namespace).then_some(&*name.namespace)
 }
 
-pub(super) fn insert(out: &mut Compiled, key: &Arc<str>, authorization: &Authorization) {
-    let resource = Resource::new(key, authorization.encode_to_vec(), Vec::new());
-    out.policies.insert(Arc::clone(key), resource);
+/// The selector of a policy that the workloads it selects must list.
+pub(super) fn listed_by(policy: &AuthorizationPolicy) -> Option<&Labels> {
+    action(policy).ok()?;
+    policy.selector.as_ref()
 }
 
-/// What nodes do with the policy; `None` (with a warning) when it is not for them.
-fn action(policy: &AuthorizationPolicy, object: &str, out: &mut Compiled) -> Option<WireAction> {
-    let (field, what) = match policy.action {
-        _ if policy.has_target => (
-            "targetRefs",
-            "is attached to a waypoint, which Weft does not run yet",
-        ),
-        Action::Allow => return Some(WireAction::Allow),
-        Action::Deny => return Some(WireAction::Deny),
-        Action::Audit => ("action", "is AUDIT, which only writes logs"),
-        Action::Custom => ("action", "is CUSTOM, which needs an external authorizer"),
+/// The names of the policies that the pod lists.
+pub(super) fn listed(pod: &Pod, store: &Store) -> Vec<String> {
+    let own = store
+        .policy_selectors
+        .candidates(&pod.name.namespace, &pod.labels);
+    let of_mesh = store.policy_selectors.candidates("", &pod.labels);
+    let is_for = |name: &&ObjectName| {
+        let policy = store.authorization_policies.get(*name);
+        let selector = policy.and_then(listed_by);
+        selector.is_some_and(|selector| pod.is_selected(selector))
     };
-    out.warnings.insert(format!(
-        "{object}: field spec.{field}: {what}; the policy is not enforced"
-    ));
-    None
+    let listed = own.into_iter().chain(of_mesh).filter(is_for);
+    listed.map(ToString::to_string).collect()
+}
+
+/// The policy that nodes enforce, by its key, and what of it they cannot.
+pub(super) fn compile(
+    name: &ObjectName,
+    store: &Store,
+    options: &Options,
+) -> (Arc<str>, Option<Resource>, Vec<String>) {
+    let key: Arc<str> = name.to_string().into();
+    let Some(policy) = store.authorization_policies.get(name) else {
+        return (key, None, Vec::new());
+    };
+    let object = store.describe("AuthorizationPolicy", name);
+    let action = match action(policy) {
+        Ok(action) => action,
+        Err(why) => {
+            let line = format!("{object}: field spec.{why}; the policy is not enforced");
+            return (key, None, vec![line]);
+        }
+    };
+    let scope = match (&policy.selector, reach(name, options)) {
+        (Some(_), _) => Scope::WorkloadSelector,
+        (None, None) => Scope::Global,
+        (None, Some(_)) => Scope::Namespace,
+    };
+    let mut warnings = Vec::new();
+    let authorization = Authorization {
+        name: name.name.to_string(),
+        namespace: name.namespace.to_string(),
+        scope: scope.into(),
+        action: action.into(),
+        rules: aliases::expand(rules(policy, &object, action, &mut warnings), options),
+        dry_run: policy.dry_run,
+        ..Authorization::default()
+    };
+    let resource = encode(&key, &authorization);
+    (key, Some(resource), warnings)
+}
+
+pub(super) fn encode(key: &str, authorization: &Authorization) -> Resource {
+    let body = authorization.encode_to_vec();
+    Resource::new(Kind::Authorization, key, body, Vec::new())
+}
+
+/// What nodes do with the policy, or why it is not for them.
+fn action(policy: &AuthorizationPolicy) -> Result<WireAction, &'static str> {
+    match policy.action {
+        _ if policy.has_target => {
+            Err("targetRefs: is attached to a waypoint, which Weft does not run yet")
+        }
+        Action::Allow => Ok(WireAction::Allow),
+        Action::Deny => Ok(WireAction::Deny),
+        Action::Audit => Err("action: is AUDIT, which only writes logs"),
+        Action::Custom => Err("action: is CUSTOM, which needs an external authorizer"),
+    }
 }
 
 fn rules(
     policy: &AuthorizationPolicy,
     object: &str,
     action: WireAction,
-    out: &mut Compiled,
+    warnings: &mut Vec<String>,
 ) -> Vec<WireRule> {
     let mut rules = Vec::new();
     for rule in &policy.rules {
@@ -90,7 +109,7 @@ fn rules(
                 WireAction::Allow => "the rule never matches",
                 WireAction::Deny => "the rule denies whatever its L4 part matches",
             };
-            out.warnings.insert(format!(
+            warnings.push(format!(
                 "{object}: field {field}: needs L7, which is not read here; {outcome}"
             ));
         }

@@ -1,20 +1,31 @@
-//! Turns objects into resources: pure, total and deterministic. Equal objects give equal bytes, so
-//! that a version changes only when the content does.
+//! Turns objects into resources: total and deterministic. Equal objects give equal bytes, so that a
+//! version changes only when the content does, and is the same on every replica.
+//!
+//! A [`Compiler`] keeps the objects with indices over them. A change marks what depends on it, by name,
+//! and only that is compiled again; to mark too much costs time and never a wrong result, because what
+//! comes out as it was is no change.
 
-mod addresses;
+mod aliases;
 mod authorization;
+mod compiler;
+mod dirty;
 mod encode;
+mod endpoint;
 mod peer_authentication;
 mod render;
 mod service;
+mod store;
+mod warnings;
 mod workload;
 
+#[cfg(test)]
+mod tests;
+
+pub use compiler::Compiler;
 pub use render::render;
 
-use std::sync::Arc;
-
 use crate::model::Objects;
-use crate::resources::Compiled;
+use crate::resources::{Compiled, Resource, Updates};
 
 /// What the compilation depends on besides the objects.
 #[derive(Clone, Debug)]
@@ -23,6 +34,8 @@ pub struct Options {
     pub cluster_id: String,
     /// The mesh's trust domain.
     pub trust_domain: String,
+    /// Other names of it, which principals in policies may use.
+    pub trust_domain_aliases: Vec<String>,
     /// Policies of this namespace are for the whole mesh.
     pub root_namespace: String,
     /// The label that enrols.
@@ -33,33 +46,23 @@ pub struct Options {
 
 /// Compiles everything.
 pub fn compile(objects: &Objects, options: &Options) -> Compiled {
-    let mut out = Compiled::default();
-    for pod in objects
-        .pods
-        .values()
-        .filter(|pod| !pod.finished && !pod.node.is_empty())
-    {
-        out.identities
-            .insert(&pod.node, &pod.meta.name.namespace, &pod.service_account);
+    let mut compiler = Compiler::new(options.clone());
+    let step = compiler.replace(objects.clone());
+    let there = |updates: Updates| -> _ {
+        let some = |(name, resource): (_, Option<Resource>)| Some((name, resource?));
+        updates.into_iter().filter_map(some).collect()
+    };
+    Compiled {
+        addresses: there(step.addresses),
+        policies: there(step.policies),
+        identities: step.identities,
+        warnings: compiler.warnings(),
     }
-    let mut policies = authorization::compile(objects, options, &mut out);
-    policies.extend(peer_authentication::compile(objects, options, &mut out));
-    service::compile(objects, &mut out);
-    workload::compile(objects, options, &policies, &mut out);
-    out
-}
-
-/// A policy that the workloads it selects must list.
-struct Listed {
-    /// `namespace/name` of the policy.
-    key: Arc<str>,
-    /// Whether it is for that pod.
-    selects: Box<dyn Fn(&crate::model::Pod) -> bool>,
 }
 
 /// The wildcard network: Weft has one.
-fn alias(address: std::net::IpAddr) -> Arc<str> {
-    format!("/{address}").into()
+fn alias(address: std::net::IpAddr) -> String {
+    format!("/{address}")
 }
 
 fn octets(address: std::net::IpAddr) -> Vec<u8> {

@@ -12,116 +12,133 @@ use mesh_common::proto::security::{
     Action, Authorization, Clause, Match, Rule, Scope, StringMatch,
 };
 
-use super::{Listed, Options, authorization};
-use crate::model::{Mode, ObjectName, Objects, PeerAuthentication, Pod, selects};
-use crate::resources::Compiled;
+use super::dirty::Dirty;
+use super::store::{Pod, Store};
+use super::{Options, authorization};
+use crate::model::{Mode, ObjectName, PeerAuthentication};
+use crate::resources::Resource;
 
 /// `_` is illegal in Kubernetes names: no user's policy has this name.
 const PREFIX: &str = "istio_converted_";
 
-pub(super) fn compile(objects: &Objects, options: &Options, out: &mut Compiled) -> Vec<Listed> {
-    if objects.peer_authentications.is_empty() {
-        return Vec::new();
-    }
-    let static_strict: Arc<str> =
-        format!("{}/{PREFIX}static_strict", options.root_namespace).into();
-    let everything = Match {
-        not_principals: vec![any_principal()],
-        ..Match::default()
-    };
-    publish(out, &static_strict, vec![everything]);
-
-    let levels = Levels::new(objects, &options.root_namespace);
-    // What a workload lists, by the policy that decides for it.
-    let mut by_selecting: BTreeMap<&ObjectName, Option<Arc<str>>> = BTreeMap::new();
-    for policy in objects
-        .peer_authentications
-        .values()
-        .filter(|p| p.selector.is_some())
-    {
-        let key = match effect(policy, levels.of_namespace(&policy.meta.name.namespace)) {
-            Effect::Strict => Some(Arc::clone(&static_strict)),
-            Effect::Permissive => None,
-            Effect::ByPort(matching) => {
-                let name = &policy.meta.name;
-                let key: Arc<str> = format!("{}/{PREFIX}{}", name.namespace, name.name).into();
-                publish(out, &key, vec![*matching]);
-                Some(key)
-            }
-        };
-        by_selecting.insert(&policy.meta.name, key);
-    }
-
-    let mut lists: BTreeMap<Arc<str>, Vec<ObjectName>> = BTreeMap::new();
-    for pod in objects.pods.values() {
-        let key = match levels.selecting(pod) {
-            Some(policy) => by_selecting.get(&policy.meta.name).cloned().flatten(),
-            None => (levels.of_namespace(&pod.meta.name.namespace) == Mode::Strict)
-                .then(|| Arc::clone(&static_strict)),
-        };
-        if let Some(key) = key {
-            lists.entry(key).or_default().push(pod.meta.name.clone());
-        }
-    }
-    let listed = |(key, pods): (Arc<str>, Vec<ObjectName>)| {
-        // Pods were visited in order.
-        let selects = move |pod: &Pod| pods.binary_search(&pod.meta.name).is_ok();
-        Listed {
-            key,
-            selects: Box::new(selects),
-        }
-    };
-    lists.into_iter().map(listed).collect()
-}
-
-/// The policies by their reach; the oldest of each level counts.
-struct Levels<'a> {
+/// The modes that whole namespaces and the mesh have; the oldest policy of each counts.
+#[derive(Debug, Default)]
+pub(super) struct Levels {
     mesh: Mode,
-    namespaces: BTreeMap<&'a str, &'a PeerAuthentication>,
-    selecting: BTreeMap<&'a str, Vec<&'a PeerAuthentication>>,
+    namespaces: BTreeMap<Arc<str>, Mode>,
+    strict: Arc<str>,
 }
 
-impl<'a> Levels<'a> {
-    fn new(objects: &'a Objects, root_namespace: &str) -> Self {
-        let mut oldest_first: Vec<_> = objects.peer_authentications.values().collect();
+impl Levels {
+    pub(super) fn new(store: &Store, options: &Options) -> Self {
+        let mut oldest_first: Vec<_> = store.peer_authentications.values().collect();
         oldest_first.sort_by_key(|policy| policy.meta.age_order());
         let mut namespaces = BTreeMap::new();
-        let mut selecting: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-        for policy in oldest_first {
-            let namespace = &*policy.meta.name.namespace;
-            if policy.selector.is_some() {
-                selecting.entry(namespace).or_default().push(policy);
-            } else {
-                namespaces.entry(namespace).or_insert(policy);
+        for policy in oldest_first.iter().filter(|p| p.selector.is_none()) {
+            let namespace = Arc::clone(&policy.meta.name.namespace);
+            namespaces.entry(namespace).or_insert(policy.mode);
+        }
+        let mesh = namespaces.get(&*options.root_namespace);
+        Self {
+            mesh: mesh.copied().unwrap_or_default().or(Mode::Permissive),
+            namespaces,
+            strict: strict_name(options),
+        }
+    }
+
+    /// Marks whatever inherits another mode than before.
+    pub(super) fn mark_changes(&self, before: &Self, store: &Store, dirty: &mut Dirty) {
+        let inherits_other =
+            |namespace: &str| self.of_namespace(namespace) != before.of_namespace(namespace);
+        if self.mesh.or(Mode::Permissive) != before.mesh.or(Mode::Permissive) {
+            dirty.pods(
+                store
+                    .pods()
+                    .filter(|pod| inherits_other(&pod.name.namespace)),
+            );
+        } else {
+            let named = self.namespaces.keys().chain(before.namespaces.keys());
+            for namespace in named.filter(|namespace| inherits_other(namespace)) {
+                dirty.pods(store.pods_of_namespace(namespace));
             }
         }
-        let mesh = namespaces
-            .get(root_namespace)
-            .map_or(Mode::Permissive, |policy| policy.mode);
-        Self {
-            mesh: mesh.or(Mode::Permissive),
-            namespaces,
-            selecting,
+        let peers = store.peer_authentications.keys();
+        let peers = peers.filter(|name| inherits_other(&name.namespace));
+        dirty.peers.extend(peers.cloned());
+    }
+
+    /// The policy that the pod lists.
+    pub(super) fn listed(&self, pod: &Pod, store: &Store) -> Option<String> {
+        let inherited = self.of_namespace(&pod.name.namespace);
+        let Some(policy) = selecting(pod, store) else {
+            return (inherited == Mode::Strict).then(|| self.strict.to_string());
+        };
+        match effect(policy, inherited) {
+            Effect::Strict => Some(self.strict.to_string()),
+            Effect::Permissive => None,
+            Effect::ByPort(_) => Some(key(&policy.meta.name).to_string()),
         }
     }
 
     fn of_namespace(&self, namespace: &str) -> Mode {
-        self.namespaces
-            .get(namespace)
-            .map_or(Mode::Unset, |policy| policy.mode)
-            .or(self.mesh)
+        let own = self.namespaces.get(namespace).copied().unwrap_or_default();
+        own.or(self.mesh).or(Mode::Permissive)
     }
+}
 
-    fn selecting(&self, pod: &Pod) -> Option<&'a PeerAuthentication> {
-        let candidates = self.selecting.get(&*pod.meta.name.namespace)?;
-        let is_for = |policy: &&&PeerAuthentication| {
-            policy
-                .selector
-                .as_ref()
-                .is_some_and(|selector| selects(selector, &pod.meta.labels))
+/// The oldest policy that selects the pod.
+fn selecting<'a>(pod: &Pod, store: &'a Store) -> Option<&'a PeerAuthentication> {
+    let candidates = store
+        .peer_selectors
+        .candidates(&pod.name.namespace, &pod.labels);
+    let policies = candidates
+        .into_iter()
+        .filter_map(|name| store.peer_authentications.get(name));
+    let is_for = |policy: &&PeerAuthentication| {
+        let selector = policy.selector.as_ref();
+        selector.is_some_and(|selector| pod.is_selected(selector))
+    };
+    policies
+        .filter(is_for)
+        .min_by(|a, b| a.meta.age_order().cmp(&b.meta.age_order()))
+}
+
+/// The static policy, which is there as soon as there is any PeerAuthentication.
+pub(super) fn strict(store: &Store, options: &Options) -> (Arc<str>, Option<Resource>) {
+    let name = strict_name(options);
+    let policy = (!store.peer_authentications.is_empty()).then(|| {
+        let everything = Match {
+            not_principals: vec![any_principal()],
+            ..Match::default()
         };
-        candidates.iter().find(is_for).copied()
-    }
+        denying(&name, everything)
+    });
+    (name, policy)
+}
+
+fn strict_name(options: &Options) -> Arc<str> {
+    format!("{}/{PREFIX}static_strict", options.root_namespace).into()
+}
+
+fn key(name: &ObjectName) -> Arc<str> {
+    format!("{}/{PREFIX}{}", name.namespace, name.name).into()
+}
+
+/// The policy of one PeerAuthentication, if it needs one of its own, by its key.
+pub(super) fn compile(
+    name: &ObjectName,
+    store: &Store,
+    levels: &Levels,
+) -> (Arc<str>, Option<Resource>) {
+    let key = key(name);
+    let policy = store.peer_authentications.get(name);
+    let policy = policy.filter(|policy| policy.selector.is_some());
+    let effect = policy.map(|policy| effect(policy, levels.of_namespace(&name.namespace)));
+    let resource = match effect {
+        Some(Effect::ByPort(matching)) => Some(denying(&key, *matching)),
+        Some(Effect::Strict | Effect::Permissive) | None => None,
+    };
+    (key, resource)
 }
 
 impl Mode {
@@ -164,7 +181,7 @@ fn effect(policy: &PeerAuthentication, inherited: Mode) -> Effect {
     }
 }
 
-fn publish(out: &mut Compiled, key: &Arc<str>, matches: Vec<Match>) {
+fn denying(key: &str, matching: Match) -> Resource {
     let (namespace, name) = key.split_once('/').unwrap_or_default();
     let policy = Authorization {
         name: name.to_owned(),
@@ -172,11 +189,13 @@ fn publish(out: &mut Compiled, key: &Arc<str>, matches: Vec<Match>) {
         scope: Scope::WorkloadSelector.into(),
         action: Action::Deny.into(),
         rules: vec![Rule {
-            clauses: vec![Clause { matches }],
+            clauses: vec![Clause {
+                matches: vec![matching],
+            }],
         }],
         ..Authorization::default()
     };
-    authorization::insert(out, key, &policy);
+    authorization::encode(key, &policy)
 }
 
 fn any_principal() -> StringMatch {

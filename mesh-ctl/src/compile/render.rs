@@ -16,14 +16,14 @@ use crate::resources::{Kind, Resource};
 /// The content of a resource; fields that say nothing are left out.
 pub fn render(kind: Kind, resource: &Resource) -> Value {
     let rendered = match kind {
-        Kind::Address => Address::decode(resource.body.clone())
+        Kind::Address => Address::decode(resource.body())
             .ok()
             .and_then(|a| a.r#type)
             .map(|address| match address {
                 address::Type::Workload(workload) => json!({"workload": workload_json(&workload)}),
                 address::Type::Service(service) => json!({"service": service_json(&service)}),
             }),
-        Kind::Authorization => Authorization::decode(resource.body.clone())
+        Kind::Authorization => Authorization::decode(resource.body())
             .ok()
             .map(|policy| policy_json(&policy)),
     };

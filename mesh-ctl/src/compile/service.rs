@@ -1,54 +1,58 @@
 //! Services, by `namespace/hostname`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use mesh_common::proto::workload::Service as Wire;
 use mesh_common::proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
 use mesh_common::proto::workload::{IpFamilies, LoadBalancing, NetworkAddress, Port};
 
-use super::addresses::Claims;
+use super::store::Store;
 use super::{alias, encode, octets};
-use crate::model::{Distribution, Objects, Service, Target};
-use crate::resources::{Compiled, Resource};
+use crate::model::{Distribution, ObjectName, Service, Target};
+use crate::resources::{Kind, Resource};
 
 /// The name that clients resolve.
-pub(super) fn hostname(service: &Service) -> String {
-    let name = &service.meta.name;
+fn hostname(name: &ObjectName) -> String {
     format!("{}.{}.svc.cluster.local", name.name, name.namespace)
 }
 
 /// The key under which workloads list the service.
-pub(super) fn key(service: &Service) -> String {
-    format!("{}/{}", service.meta.name.namespace, hostname(service))
+pub(super) fn key(name: &ObjectName) -> String {
+    format!("{}/{}", name.namespace, hostname(name))
 }
 
-pub(super) fn compile(objects: &Objects, out: &mut Compiled) {
-    // The newest first, so that the oldest keeps a contested address.
-    let mut services: Vec<&Service> = objects.services.values().collect();
-    services.sort_by_key(|service| std::cmp::Reverse(service.meta.age_order()));
-    let claims = services
-        .iter()
-        .map(|s| (&s.meta.name, s.addresses.as_slice()));
-    let claims = Claims::settle("Service", claims, |line| {
-        out.warnings.insert(line);
-    });
-    for service in objects.services.values() {
-        if service.addresses.is_empty() && !service.headless {
-            out.warnings.insert(format!(
-                "{}: field spec.clusterIP: is missing, so the service has no virtual \
-                 address; set it, or write None for a headless service",
-                objects.describe("Service", &service.meta.name)
-            ));
-        }
-        let vips = claims.kept(&service.meta.name, &service.addresses);
-        let aliases = vips.iter().map(|vip| alias(*vip)).collect();
-        let resource = Resource::new(
-            &key(service),
-            encode::service(wire(service, &vips)),
-            aliases,
-        );
-        out.addresses.insert(resource.name.clone(), resource);
+/// The service by its key, and what is wrong with it.
+pub(super) fn compile(
+    name: &ObjectName,
+    store: &Store,
+) -> (Arc<str>, Option<Resource>, Vec<String>) {
+    let key: Arc<str> = key(name).into();
+    let Some(service) = store.services.get(name) else {
+        return (key, None, Vec::new());
+    };
+    let mut warnings = Vec::new();
+    if service.addresses.is_empty() && !service.headless {
+        warnings.push(format!(
+            "{}: field spec.clusterIP: is missing, so the service has no virtual address; set it, or \
+             write None for a headless service",
+            store.describe("Service", name)
+        ));
     }
+    let kept = |vip: &&IpAddr| {
+        let claimants = store.service_claimants(**vip);
+        claimants
+            .last()
+            .is_some_and(|owner| owner.meta.name == *name)
+    };
+    let vips: Vec<IpAddr> = service.addresses.iter().filter(kept).copied().collect();
+    let resource = Resource::new(
+        Kind::Address,
+        &key,
+        encode::service(wire(service, &vips)),
+        vips.iter().map(|vip| alias(*vip)).collect(),
+    );
+    (key, Some(resource), warnings)
 }
 
 fn wire(service: &Service, vips: &[IpAddr]) -> Wire {
@@ -67,7 +71,7 @@ fn wire(service: &Service, vips: &[IpAddr]) -> Wire {
     Wire {
         name: service.meta.name.name.to_string(),
         namespace: service.meta.name.namespace.to_string(),
-        hostname: hostname(service),
+        hostname: hostname(&service.meta.name),
         addresses: vips
             .iter()
             .map(|vip| NetworkAddress {

@@ -1,96 +1,86 @@
 //! Workloads: every pod that has an address and has not run to its end, by uid.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use mesh_common::proto::workload::Workload as Wire;
 use mesh_common::proto::workload::{
     Locality, NetworkMode, Port, PortList, TunnelProtocol, WorkloadStatus, WorkloadType,
 };
 
-use super::addresses::Claims;
-use super::{Listed, Options, alias, encode, octets, service};
-use crate::model::{ObjectName, Objects, Pod, Service, Target, selects};
-use crate::resources::{Compiled, Resource};
+use super::peer_authentication::Levels;
+use super::store::{Pod, Store};
+use super::{Options, alias, authorization, encode, endpoint, octets, service};
+use crate::model::{ObjectName, Service, ServicePort, Target};
+use crate::resources::{Kind, Resource};
 
 /// The trust domain that an empty field stands for.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 
+/// The workload by its uid; `None` when there is none.
 pub(super) fn compile(
-    objects: &Objects,
+    name: &ObjectName,
+    store: &Store,
     options: &Options,
-    policies: &[Listed],
-    out: &mut Compiled,
-) {
-    let live = || {
-        objects
-            .pods
-            .values()
-            .filter(|pod| !pod.finished && !pod.addresses.is_empty())
+    levels: &Levels,
+) -> (Arc<str>, Option<Resource>) {
+    let uid: Arc<str> = format!("{}//Pod/{name}", options.cluster_id).into();
+    let pod = store.pod(name).filter(|pod| pod.is_live());
+    let resource = pod.and_then(|pod| resource(&uid, pod, store, options, levels));
+    (uid, resource)
+}
+
+fn resource(
+    uid: &str,
+    pod: &Pod,
+    store: &Store,
+    options: &Options,
+    levels: &Levels,
+) -> Option<Resource> {
+    let keeps = |address: &&IpAddr| {
+        let claimants = store.claimants(**address);
+        claimants.last().is_some_and(|owner| owner.name == pod.name)
     };
-    // Worst claim first: on its way out, then oldest. A reused address belongs to its new pod.
-    let mut claimants: Vec<&Pod> = live().filter(|pod| !pod.host_network).collect();
-    claimants.sort_by_key(|pod| (!pod.terminating, pod.meta.created, &pod.meta.name));
-    let claims = claimants
-        .iter()
-        .map(|pod| (&pod.meta.name, pod.addresses.as_slice()));
-    let claims = Claims::settle("Pod", claims, |line| {
-        out.warnings.insert(line);
-    });
-
-    let services = services_by_namespace(objects);
-    for pod in live() {
-        let addresses = match pod.host_network {
-            true => pod.addresses.clone(),
-            false => claims.kept(&pod.meta.name, &pod.addresses),
-        };
-        if addresses.is_empty() {
-            continue;
-        }
-        let mut workload = describe(pod, objects, options);
-        workload.addresses = addresses.iter().map(|address| octets(*address)).collect();
-        let listed = policies.iter().filter(|policy| (policy.selects)(pod));
-        workload.authorization_policies = listed.map(|policy| policy.key.to_string()).collect();
-        workload.authorization_policies.sort();
-        let of_namespace = services.get(&*pod.meta.name.namespace);
-        let endpoints = endpoints(pod, of_namespace.map(Vec::as_slice).unwrap_or_default());
+    let own: Vec<IpAddr> = match pod.host_network {
         // The address of the node is shared by every pod on its network.
-        let aliases = match pod.host_network {
-            true => Vec::new(),
-            false => addresses.iter().map(|address| alias(*address)).collect(),
-        };
-        let resource = Resource::new(
-            &workload.uid,
-            encode::workload(&workload, endpoints),
-            aliases,
-        );
-        out.addresses.insert(resource.name.clone(), resource);
+        true => Vec::new(),
+        false => pod.addresses.iter().filter(keeps).copied().collect(),
+    };
+    let addresses = match pod.host_network {
+        true => &pod.addresses[..],
+        false => &own[..],
+    };
+    if addresses.is_empty() {
+        return None;
     }
+    let mut workload = describe(uid, pod, store, options);
+    workload.addresses = addresses.iter().map(|address| octets(*address)).collect();
+    let mut policies = authorization::listed(pod, store);
+    policies.extend(levels.listed(pod, store));
+    policies.sort();
+    workload.authorization_policies = policies;
+    let mut services = endpoints(pod, store);
+    for address in &own {
+        services.extend(endpoint::services(*address, store));
+    }
+    Some(Resource::new(
+        Kind::Address,
+        uid,
+        encode::workload(&workload, services),
+        own.iter().map(|address| alias(*address)).collect(),
+    ))
 }
 
-fn services_by_namespace(objects: &Objects) -> BTreeMap<&str, Vec<&Service>> {
-    let mut services: BTreeMap<&str, Vec<&Service>> = BTreeMap::new();
-    for service in objects.services.values() {
-        services
-            .entry(&service.meta.name.namespace)
-            .or_default()
-            .push(service);
-    }
-    services
-}
-
-fn describe(pod: &Pod, objects: &Objects, options: &Options) -> Wire {
-    let name = &pod.meta.name;
+fn describe(uid: &str, pod: &Pod, store: &Store, options: &Options) -> Wire {
+    let name = &pod.name;
     let (workload_type, workload_name) = owner(pod);
     let healthy = pod.ready && !pod.terminating;
-    let node = objects.nodes.get(&ObjectName::new("", &pod.node));
     Wire {
-        uid: format!(
-            "{}//Pod/{}/{}",
-            options.cluster_id, name.namespace, name.name
-        ),
+        uid: uid.to_owned(),
         name: name.name.to_string(),
         namespace: name.namespace.to_string(),
-        tunnel_protocol: match enrolled(pod, objects, options) {
+        tunnel_protocol: match enrolled(pod, store, options) {
             true => TunnelProtocol::Hbone,
             false => TunnelProtocol::None,
         }
@@ -111,14 +101,7 @@ fn describe(pod: &Pod, objects: &Objects, options: &Options) -> Wire {
         }
         .into(),
         cluster_id: options.cluster_id.clone(),
-        locality: node
-            .map(|node| &node.locality)
-            .filter(|l| **l != Default::default())
-            .map(|l| Locality {
-                region: l.region.clone(),
-                zone: l.zone.clone(),
-                subzone: l.subzone.clone(),
-            }),
+        locality: locality(&pod.node, store),
         network_mode: match pod.host_network {
             true => NetworkMode::HostNetwork,
             false => NetworkMode::Standard,
@@ -128,15 +111,29 @@ fn describe(pod: &Pod, objects: &Objects, options: &Options) -> Wire {
     }
 }
 
+/// Where a node is, as far as that is known.
+pub(super) fn locality(node: &str, store: &Store) -> Option<Locality> {
+    let node = store.nodes.get(&ObjectName::new("", node))?;
+    let place = &node.locality;
+    (*place != Default::default()).then(|| Locality {
+        region: place.region.clone(),
+        zone: place.zone.clone(),
+        subzone: place.subzone.clone(),
+    })
+}
+
 /// The pod's own label decides; without one, its namespace's. The node's network is never captured.
-fn enrolled(pod: &Pod, objects: &Objects, options: &Options) -> bool {
+fn enrolled(pod: &Pod, store: &Store, options: &Options) -> bool {
     if pod.host_network {
         return false;
     }
     let key = &options.dataplane_label;
-    let namespace = ObjectName::new("", &pod.meta.name.namespace);
-    let of_namespace = || objects.namespaces.get(&namespace)?.meta.labels.get(key);
-    let mode = pod.meta.labels.get(key).or_else(of_namespace);
+    let of_namespace = || {
+        let name = ObjectName::new("", &pod.name.namespace);
+        let labels = &store.namespaces.get(&name)?.meta.labels;
+        labels.get(key).map(String::as_str)
+    };
+    let mode = pod.label(key).or_else(of_namespace);
     mode.is_some_and(|mode| *mode == options.dataplane_value)
 }
 
@@ -152,34 +149,37 @@ const CANONICAL_REVISION: [&str; 3] = [
 ];
 
 fn label(pod: &Pod, keys: &[&str]) -> Option<String> {
-    let found = keys.iter().find_map(|key| pod.meta.labels.get(*key));
-    found.filter(|value| !value.is_empty()).cloned()
+    let found = keys.iter().find_map(|key| pod.label(key));
+    found
+        .filter(|value| !value.is_empty())
+        .map(ToOwned::to_owned)
 }
 
 /// The name that people know the pod by: that of the Deployment, Job or CronJob behind it.
 fn owner(pod: &Pod) -> (WorkloadType, String) {
-    let Some(owner) = &pod.owner else {
-        return (WorkloadType::Pod, pod.meta.name.name.to_string());
+    let Some((kind, name)) = &pod.owner else {
+        return (WorkloadType::Pod, pod.name.name.to_string());
     };
-    match owner.kind.as_str() {
-        "ReplicaSet" => match deployment(pod, &owner.name) {
+    let itself = || name.to_string();
+    match &**kind {
+        "ReplicaSet" => match deployment(pod, name) {
             Some(name) => (WorkloadType::Deployment, name.to_owned()),
-            None => (WorkloadType::Pod, owner.name.clone()),
+            None => (WorkloadType::Pod, itself()),
         },
-        "Deployment" => (WorkloadType::Deployment, owner.name.clone()),
-        "Job" => match cron_job(&owner.name) {
+        "Deployment" => (WorkloadType::Deployment, itself()),
+        "Job" => match cron_job(name) {
             Some(name) => (WorkloadType::Cronjob, name.to_owned()),
-            None => (WorkloadType::Job, owner.name.clone()),
+            None => (WorkloadType::Job, itself()),
         },
-        "CronJob" => (WorkloadType::Cronjob, owner.name.clone()),
-        _ => (WorkloadType::Pod, owner.name.clone()),
+        "CronJob" => (WorkloadType::Cronjob, itself()),
+        _ => (WorkloadType::Pod, itself()),
     }
 }
 
 /// `web-7d4b9c6f5d` -> `web`: by the hash in the pod's label, else by the look of it.
 fn deployment<'a>(pod: &Pod, replica_set: &'a str) -> Option<&'a str> {
     let (name, hash) = replica_set.rsplit_once('-')?;
-    match pod.meta.labels.get("pod-template-hash") {
+    match pod.label("pod-template-hash") {
         Some(label) => (label == hash).then_some(name),
         // Kubernetes encodes hashes without vowels and without 0, 1 and 3.
         None => {
@@ -198,32 +198,40 @@ fn cron_job(job: &str) -> Option<&str> {
     is_minute.then_some(name)
 }
 
-fn endpoints(pod: &Pod, services: &[&Service]) -> BTreeMap<String, PortList> {
-    let selected = services.iter().filter(|service| {
-        service
-            .selector
-            .as_ref()
-            .is_some_and(|selector| selects(selector, &pod.meta.labels))
+/// The services that select the pod, with the ports that lead to it.
+fn endpoints(pod: &Pod, store: &Store) -> BTreeMap<String, PortList> {
+    let candidates = store
+        .service_selectors
+        .candidates(&pod.name.namespace, &pod.labels);
+    let services = candidates
+        .into_iter()
+        .filter_map(|name| store.services.get(name));
+    let selected = services.filter(|service| {
+        let selector = service.selector.as_ref();
+        selector.is_some_and(|selector| pod.is_selected(selector))
     });
-    let entry = |service: &&Service| {
-        let ports: Vec<Port> = service
-            .ports
-            .iter()
-            .filter_map(|port| {
-                let target = match &port.target {
-                    Target::Number(number) => *number,
-                    Target::Named(name) => *pod.ports.get(name)?,
-                };
-                Some(Port {
-                    service_port: port.port.into(),
-                    target_port: target.into(),
-                    app_protocol: 0,
-                })
-            })
-            .collect();
-        // No port of it leads here: the pod is no endpoint.
-        let none = ports.is_empty() && !service.ports.is_empty();
-        (!none).then(|| (service::key(service), PortList { ports }))
+    let target = |target: &Target| match target {
+        Target::Number(number) => Some(*number),
+        Target::Named(name) => pod.port(name),
     };
-    selected.filter_map(entry).collect()
+    selected
+        .filter_map(|service| entry(service, |port| target(&port.target)))
+        .collect()
+}
+
+/// How a workload lists a service; `None` when no port of the service leads to it.
+pub(super) fn entry(
+    service: &Service,
+    target: impl Fn(&ServicePort) -> Option<u16>,
+) -> Option<(String, PortList)> {
+    let port = |port: &ServicePort| {
+        Some(Port {
+            service_port: port.port.into(),
+            target_port: target(port)?.into(),
+            app_protocol: 0,
+        })
+    };
+    let ports: Vec<Port> = service.ports.iter().filter_map(port).collect();
+    let none = ports.is_empty() && !service.ports.is_empty();
+    (!none).then(|| (service::key(&service.meta.name), PortList { ports }))
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
+use super::document::Metadata;
 use super::{FieldError, Meta, ObjectName, parse_address, parse_port};
 
 /// Names the service that a slice belongs to.
@@ -168,7 +168,7 @@ fn ports(specs: Vec<PortSpec>) -> Result<BTreeMap<String, Option<u16>>, FieldErr
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SliceDocument {
-    metadata: ObjectMeta,
+    metadata: Metadata,
     address_type: String,
     endpoints: Option<Vec<EndpointSpec>>,
     ports: Option<Vec<PortSpec>>,

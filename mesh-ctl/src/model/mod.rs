@@ -1,11 +1,13 @@
 //! The cluster as Weft sees it: Kubernetes objects reduced to what the mesh needs, and validated.
 //!
 //! A value of these types is well formed: addresses, ports, matchers and modes have been parsed, so
-//! that [`crate::compile`] cannot fail. Every source (a directory, later the Kubernetes API) makes
+//! that [`crate::compile`] cannot fail. Every source (a directory, the Kubernetes API) makes
 //! them with the same constructors.
 
 mod authorization;
+mod closed;
 mod condition;
+mod document;
 mod endpoint_slice;
 mod matchers;
 mod objects;
@@ -19,6 +21,7 @@ pub use authorization::{Action, AuthorizationPolicy, Rule, Term};
 pub use endpoint_slice::{Endpoint, EndpointSlice};
 pub use objects::{Change, Object, Objects};
 pub use peer_authentication::{Mode, PeerAuthentication};
+pub(crate) use place::service_account;
 pub use place::{Locality, Namespace, Node};
 pub use pod::{Owner, Pod};
 pub use service::{Distribution, Service, ServicePort, Target};
@@ -28,7 +31,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use document::Metadata;
 
 /// Labels of an object, or a selector over them.
 pub type Labels = BTreeMap<String, String>;
@@ -94,7 +97,7 @@ pub struct Meta {
 
 impl Meta {
     /// For a kind that lives in a namespace; an absent one means `default`.
-    pub(crate) fn namespaced(meta: &mut ObjectMeta) -> Result<Self, FieldError> {
+    pub(crate) fn namespaced(meta: &mut Metadata) -> Result<Self, FieldError> {
         let namespace = meta.namespace.take().unwrap_or_else(|| "default".into());
         if !is_dns_name(&namespace) {
             return Err(not_a_name("metadata.namespace", &namespace));
@@ -103,11 +106,11 @@ impl Meta {
     }
 
     /// For a kind of the whole cluster.
-    pub(crate) fn cluster_wide(meta: &mut ObjectMeta) -> Result<Self, FieldError> {
+    pub(crate) fn cluster_wide(meta: &mut Metadata) -> Result<Self, FieldError> {
         Self::build(meta, "")
     }
 
-    fn build(meta: &mut ObjectMeta, namespace: &str) -> Result<Self, FieldError> {
+    fn build(meta: &mut Metadata, namespace: &str) -> Result<Self, FieldError> {
         let name = meta.name.take().unwrap_or_default();
         if name.is_empty() {
             return Err(FieldError::new(

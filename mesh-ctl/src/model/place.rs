@@ -1,8 +1,7 @@
 //! Namespaces and nodes: where workloads are.
 
-use k8s_openapi::api::core::v1;
-
-use super::{FieldError, Meta};
+use super::document::MetadataDocument;
+use super::{FieldError, Meta, ObjectName};
 
 /// A namespace; its labels decide the enrolment of its pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +12,7 @@ pub struct Namespace {
 
 impl Namespace {
     /// Reduces the Kubernetes object.
-    pub fn from_k8s(mut namespace: v1::Namespace) -> Result<Self, FieldError> {
+    pub(crate) fn parse(mut namespace: MetadataDocument) -> Result<Self, FieldError> {
         Ok(Self {
             meta: Meta::cluster_wide(&mut namespace.metadata)?,
         })
@@ -42,7 +41,7 @@ pub struct Node {
 
 impl Node {
     /// Reduces the Kubernetes object.
-    pub fn from_k8s(mut node: v1::Node) -> Result<Self, FieldError> {
+    pub(crate) fn parse(mut node: MetadataDocument) -> Result<Self, FieldError> {
         let meta = Meta::cluster_wide(&mut node.metadata)?;
         let label = |key: &str| meta.labels.get(key).cloned().unwrap_or_default();
         let locality = Locality {
@@ -52,4 +51,9 @@ impl Node {
         };
         Ok(Self { meta, locality })
     }
+}
+
+/// A service account: only its name matters.
+pub(crate) fn service_account(mut account: MetadataDocument) -> Result<ObjectName, FieldError> {
+    Ok(Meta::namespaced(&mut account.metadata)?.name)
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1;
-
+use super::document::{PodDocument, PodSpec, PodStatus};
 use super::{FieldError, Meta, parse_address, parse_port};
 
 /// The controller that made a pod.
@@ -44,7 +43,7 @@ pub struct Pod {
 
 impl Pod {
     /// Reduces the Kubernetes object.
-    pub fn from_k8s(mut pod: v1::Pod) -> Result<Self, FieldError> {
+    pub(crate) fn parse(mut pod: PodDocument) -> Result<Self, FieldError> {
         let meta = Meta::namespaced(&mut pod.metadata)?;
         let spec = pod.spec.unwrap_or_default();
         let status = pod.status.unwrap_or_default();
@@ -76,18 +75,18 @@ impl Pod {
 }
 
 /// The Ready condition; without one, a pod that runs (or says nothing of its phase) is ready.
-fn is_ready(status: &v1::PodStatus) -> bool {
+fn is_ready(status: &PodStatus) -> bool {
     let conditions = status.conditions.as_deref().unwrap_or_default();
     match conditions
         .iter()
-        .find(|condition| condition.type_ == "Ready")
+        .find(|condition| condition.kind == "Ready")
     {
         Some(condition) => condition.status == "True",
         None => matches!(status.phase.as_deref(), None | Some("Running")),
     }
 }
 
-fn addresses(status: &v1::PodStatus) -> Result<Vec<IpAddr>, FieldError> {
+fn addresses(status: &PodStatus) -> Result<Vec<IpAddr>, FieldError> {
     let mut all = Vec::new();
     if let Some(ip) = status.pod_ip.as_deref().filter(|ip| !ip.is_empty()) {
         all.push(parse_address("status.podIP", ip)?);
@@ -101,9 +100,9 @@ fn addresses(status: &v1::PodStatus) -> Result<Vec<IpAddr>, FieldError> {
     Ok(all)
 }
 
-fn named_ports(spec: &v1::PodSpec) -> Result<BTreeMap<String, u16>, FieldError> {
+fn named_ports(spec: &PodSpec) -> Result<BTreeMap<String, u16>, FieldError> {
     let mut named = BTreeMap::new();
-    let containers = spec.containers.iter().map(|c| ("containers", c));
+    let containers = spec.containers.iter().flatten().map(|c| ("containers", c));
     // An init container with its own restart policy is a sidecar: it serves too.
     let sidecars = spec
         .init_containers
@@ -121,7 +120,7 @@ fn named_ports(spec: &v1::PodSpec) -> Result<BTreeMap<String, u16>, FieldError> 
                 continue;
             }
             let field = format!("spec.{list}({}).ports[{i}].containerPort", container.name);
-            let number = parse_port(&field, port.container_port.into())?;
+            let number = parse_port(&field, port.container_port)?;
             if let Some(name) = &port.name {
                 named.entry(name.clone()).or_insert(number);
             }

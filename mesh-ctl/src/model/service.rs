@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::document::ServiceDocument;
 use super::{FieldError, Labels, Meta, parse_address, parse_port};
 
 /// Where a service port leads on an endpoint.
@@ -19,6 +20,8 @@ pub enum Target {
 /// One TCP port of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
+    /// By which EndpointSlices know it; may be empty.
+    pub name: String,
     /// What clients dial.
     pub port: u16,
     /// What the endpoint listens on.
@@ -59,7 +62,7 @@ pub struct Service {
 
 impl Service {
     /// Reduces the Kubernetes object; `None` for an ExternalName, which has no address.
-    pub fn from_k8s(mut service: v1::Service) -> Result<Option<Self>, FieldError> {
+    pub(crate) fn parse(mut service: ServiceDocument) -> Result<Option<Self>, FieldError> {
         let meta = Meta::namespaced(&mut service.metadata)?;
         let spec = service.spec.unwrap_or_default();
         if spec.type_.as_deref() == Some("ExternalName") {
@@ -125,7 +128,11 @@ fn ports(spec: &v1::ServiceSpec) -> Result<Vec<ServicePort>, FieldError> {
                 format!("TCP port {port} is listed twice; remove one"),
             ));
         }
-        ports.push(ServicePort { port, target });
+        ports.push(ServicePort {
+            name: entry.name.clone().unwrap_or_default(),
+            port,
+            target,
+        });
     }
     Ok(ports)
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, Visitor};
 
 use super::Labels;
+use super::document::Metadata;
 
 /// One document of either kind.
 #[derive(Deserialize)]
@@ -18,7 +18,7 @@ pub(crate) struct PolicyDocument<S> {
     _api_version: IgnoredAny,
     #[serde(rename = "kind")]
     _kind: IgnoredAny,
-    pub(crate) metadata: ObjectMeta,
+    pub(crate) metadata: Metadata,
     pub(crate) spec: Option<S>,
     #[serde(rename = "status")]
     _status: Option<IgnoredAny>,

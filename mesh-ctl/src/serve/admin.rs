@@ -1,19 +1,21 @@
-//! The admin endpoints: readiness, metrics, and what was compiled.
+//! The admin endpoints: readiness, metrics, what was compiled, and what each client was sent.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::compile::render;
 use crate::metrics::Metrics;
-use crate::resources::{Kind, World};
+use crate::resources::{Kind, Resource, World};
+use crate::xds::status::Clients;
 
 /// What the endpoints show.
 #[derive(Clone)]
@@ -22,6 +24,8 @@ pub struct Admin {
     pub worlds: watch::Receiver<Arc<World>>,
     /// What is not enforced as it was written.
     pub warnings: watch::Receiver<Arc<BTreeSet<String>>>,
+    /// Who is connected.
+    pub clients: Clients,
     /// The counters.
     pub metrics: Metrics,
 }
@@ -33,6 +37,7 @@ impl Admin {
             .route("/healthz/ready", get(ready))
             .route("/metrics", get(metrics))
             .route("/debug/resources", get(resources))
+            .route("/debug/clients", get(clients))
             .with_state(self)
     }
 }
@@ -57,21 +62,51 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn resources(State(admin): State<Admin>) -> axum::Json<Value> {
+/// Which resources to show; all when nothing is said.
+#[derive(Debug, Default, Deserialize)]
+struct Wanted {
+    /// `address` or `authorization`.
+    kind: Option<String>,
+    /// A name, or an alias.
+    name: Option<String>,
+}
+
+async fn resources(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Response {
     let world = Arc::clone(&admin.worlds.borrow());
-    let warnings = Arc::clone(&admin.warnings.borrow());
-    axum::Json(dump(&world, &warnings))
+    if wanted.kind.is_none() && wanted.name.is_none() {
+        let warnings = Arc::clone(&admin.warnings.borrow());
+        return axum::Json(dump(&world, &warnings)).into_response();
+    }
+    let is_kind = |kind: &&Kind| wanted.kind.as_deref().is_none_or(|k| k == kind.label());
+    let kinds: Vec<Kind> = Kind::ALL.iter().filter(is_kind).copied().collect();
+    if kinds.is_empty() {
+        let text = "there is no such kind; there are address and authorization\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    }
+    let found = kinds.into_iter().flat_map(|kind| {
+        let table = world.table(kind);
+        let found: Vec<&Arc<Resource>> = match &wanted.name {
+            Some(name) => table.get(name).into_iter().collect(),
+            None => table.sorted(),
+        };
+        found.into_iter().map(move |resource| entry(kind, resource))
+    });
+    let found: Map<String, Value> = found.collect();
+    if found.is_empty() && wanted.name.is_some() {
+        return (StatusCode::NOT_FOUND, "there is no such resource\n").into_response();
+    }
+    axum::Json(found).into_response()
+}
+
+async fn clients(State(admin): State<Admin>) -> axum::Json<Value> {
+    axum::Json(admin.clients.json())
 }
 
 /// Everything that is served, as JSON.
 pub fn dump(world: &World, warnings: &BTreeSet<String>) -> Value {
     let table = |kind: Kind| -> Value {
-        let entry = |resource: &Arc<crate::resources::Resource>| {
-            let content =
-                json!({"version": &*resource.version, "resource": render(kind, resource)});
-            (resource.name.to_string(), content)
-        };
-        Value::Object(world.table(kind).iter().map(entry).collect())
+        let all = world.table(kind).sorted();
+        Value::Object(all.into_iter().map(|r| entry(kind, r)).collect())
     };
     json!({
         "generation": world.generation(),
@@ -79,4 +114,9 @@ pub fn dump(world: &World, warnings: &BTreeSet<String>) -> Value {
         "policies": table(Kind::Authorization),
         "warnings": warnings,
     })
+}
+
+fn entry(kind: Kind, resource: &Resource) -> (String, Value) {
+    let content = json!({"version": resource.version(), "resource": render(kind, resource)});
+    (resource.name.to_string(), content)
 }

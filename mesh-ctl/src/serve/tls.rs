@@ -10,12 +10,12 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::Connection;
 use crate::ca::{Authority, IssueError};
 
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -76,14 +76,17 @@ impl Serving {
         Ok(())
     }
 
-    /// Renews in time, until `stop`.
+    /// Renews in time, and when another signer signs, until `stop`.
     pub async fn keep_fresh(self: Arc<Self>, stop: CancellationToken) {
         let mut wait = LIFETIME / 2;
-        while stop
-            .run_until_cancelled(tokio::time::sleep(wait))
-            .await
-            .is_some()
-        {
+        let mut signer = self.authority.subscribe();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+                // The authority lives as long as this.
+                _ = signer.changed() => {}
+            }
             wait = match self.renew() {
                 Ok(()) => LIFETIME / 2,
                 Err(e) => {
@@ -108,7 +111,7 @@ impl Serving {
 
 fn issue(authority: &Authority, names: &[String]) -> Result<CertifiedKey, ServingError> {
     let key = KeyPair::generate().map_err(IssueError::from)?;
-    let chain = authority.serving_chain(names, &key, LIFETIME)?;
+    let chain = authority.current().serving_chain(names, &key, LIFETIME)?;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     Ok(CertifiedKey::new(
         chain,
@@ -121,7 +124,7 @@ pub fn accept(
     listener: TcpListener,
     config: ServerConfig,
     stop: CancellationToken,
-) -> mpsc::Receiver<std::io::Result<TlsStream<TcpStream>>> {
+) -> mpsc::Receiver<std::io::Result<Connection>> {
     let (accepted, streams) = mpsc::channel(16);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let slots = Arc::new(Semaphore::new(HANDSHAKES));
@@ -146,7 +149,10 @@ pub fn accept(
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
                 match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => _ = accepted.send(Ok(stream)).await,
+                    Ok(Ok(stream)) => {
+                        let connection = Connection::new(stream, peer);
+                        let _ = accepted.send(Ok(connection)).await;
+                    }
                     Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
                     Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
                 }
@@ -160,11 +166,18 @@ pub fn accept(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ca::{Place, Signer};
+
+    fn authority() -> Arc<Authority> {
+        let now = std::time::SystemTime::now();
+        let place = Place::Directory("ca".into());
+        let signer = Signer::load(&Signer::create(now).unwrap(), &place, now).unwrap();
+        Arc::new(Authority::new(signer))
+    }
 
     #[test]
     fn a_renewal_swaps_the_certificate_under_the_same_configuration() {
-        let directory = tempfile::tempdir().unwrap();
-        let authority = Arc::new(Authority::open(directory.path()).unwrap());
+        let authority = authority();
         let serving = Serving::new(authority, vec!["localhost".into(), "::1".into()]).unwrap();
         let config = serving.config().unwrap();
         let presented = || serving.current.read().unwrap().cert[0].clone();
@@ -176,8 +189,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_none_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let authority = Arc::new(Authority::open(directory.path()).unwrap());
+        let authority = authority();
         let error = Serving::new(authority, vec!["h\u{f6}st".into()]).unwrap_err();
         assert!(error.to_string().contains("--server-name"), "{error}");
     }

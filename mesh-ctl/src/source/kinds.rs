@@ -1,12 +1,11 @@
 //! Types a document: which kinds Weft uses, which it knows and ignores, and which are mistakes.
 
-use k8s_openapi::api::core::v1;
-use serde::de::DeserializeOwned;
-use serde_norway::{Mapping, Value};
+use serde::{Deserialize, Deserializer};
+use serde_norway::Value;
 
 use super::document::Document;
 use crate::model::{
-    AuthorizationPolicy, EndpointSlice, FieldError, Namespace, Node, Object, ObjectName,
+    self, AuthorizationPolicy, EndpointSlice, FieldError, Namespace, Node, Object,
     PeerAuthentication, Pod, Service,
 };
 
@@ -63,97 +62,93 @@ pub(super) fn object(document: Document) -> Result<Option<Object>, String> {
         value,
         ..
     } = document;
-    if let Some(version) = api_version.strip_prefix(SECURITY_GROUP) {
+    let group = if let Some(version) = api_version.strip_prefix(SECURITY_GROUP) {
         if !["v1", "v1beta1"].contains(&version) {
             return Err(format!(
                 "apiVersion {api_version:?} is not supported; write {SECURITY_GROUP}v1"
             ));
         }
-        return security(&kind, value);
-    }
-    if let Some(version) = api_version.strip_prefix(DISCOVERY_GROUP) {
-        return discovery(version, &kind, value);
-    }
-    if SECURITY.contains(&kind.as_str()) {
+        Group {
+            name: "security.istio.io",
+            used: &["AuthorizationPolicy", "PeerAuthentication"],
+            // For waypoints: tokens are an L7 matter.
+            ignored: &["RequestAuthentication"],
+        }
+    } else if let Some(version) = api_version.strip_prefix(DISCOVERY_GROUP) {
+        if !["v1", "v1beta1"].contains(&version) {
+            return Err(format!(
+                "apiVersion {api_version:?} is not supported; write {DISCOVERY_GROUP}v1"
+            ));
+        }
+        Group {
+            name: "discovery.k8s.io",
+            used: &["EndpointSlice"],
+            ignored: &[],
+        }
+    } else if SECURITY.contains(&kind.as_str()) {
         return Err(format!(
             "apiVersion {api_version:?} has no {kind}; write {SECURITY_GROUP}v1"
         ));
-    }
-    if api_version != "v1" {
+    } else if api_version == "v1" {
+        Group {
+            name: "v1",
+            used: &USED_CORE,
+            ignored: &OTHER_CORE,
+        }
+    } else {
         return Ok(None);
+    };
+    if group.used.contains(&kind.as_str()) {
+        typed(&kind, value)
+    } else if group.ignored.contains(&kind.as_str()) {
+        Ok(None)
+    } else {
+        Err(unknown(&kind, &group))
     }
+}
+
+struct Group {
+    name: &'static str,
+    used: &'static [&'static str],
+    ignored: &'static [&'static str],
+}
+
+/// The object of a kind that Weft uses, from any format. `None` for one that says nothing to the mesh.
+pub(super) fn typed<'de, D: Deserializer<'de>>(
+    kind: &str,
+    document: D,
+) -> Result<Option<Object>, String> {
     let text = |e: FieldError| e.to_string();
-    Ok(match kind.as_str() {
-        "Namespace" => {
-            let value = keep(value, &["apiVersion", "kind", "metadata"]);
-            Some(Object::Namespace(
-                Namespace::from_k8s(typed(value)?).map_err(text)?,
-            ))
-        }
-        "Node" => {
-            let value = keep(value, &["apiVersion", "kind", "metadata"]);
-            Some(Object::Node(Node::from_k8s(typed(value)?).map_err(text)?))
-        }
-        "ServiceAccount" => {
-            let account: v1::ServiceAccount =
-                typed(keep(value, &["apiVersion", "kind", "metadata"]))?;
-            let name = account.metadata.name.unwrap_or_default();
-            let namespace = account
-                .metadata
-                .namespace
-                .unwrap_or_else(|| "default".into());
-            if name.is_empty() {
-                return Err("field metadata.name: is missing; give the object a name".into());
-            }
-            Some(Object::ServiceAccount(ObjectName::new(&namespace, &name)))
-        }
+    Ok(match kind {
+        "Namespace" => Some(Object::Namespace(
+            Namespace::parse(read(document)?).map_err(text)?,
+        )),
+        "Node" => Some(Object::Node(Node::parse(read(document)?).map_err(text)?)),
+        "ServiceAccount" => Some(Object::ServiceAccount(
+            model::service_account(read(document)?).map_err(text)?,
+        )),
         "Pod" => Some(Object::Pod(Box::new(
-            Pod::from_k8s(typed(prune_pod(value))?).map_err(text)?,
+            Pod::parse(read(document)?).map_err(text)?,
         ))),
-        "Service" => Service::from_k8s(typed(value)?)
+        "Service" => Service::parse(read(document)?)
             .map_err(text)?
             .map(|service| Object::Service(Box::new(service))),
-        other if OTHER_CORE.contains(&other) => None,
-        other => {
-            return Err(unknown(
-                other,
-                "v1",
-                &[&USED_CORE[..], &OTHER_CORE[..]].concat(),
-            ));
-        }
+        "EndpointSlice" => EndpointSlice::parse(read(document)?)
+            .map_err(text)?
+            .map(|slice| Object::EndpointSlice(Box::new(slice))),
+        "AuthorizationPolicy" => Some(Object::AuthorizationPolicy(Box::new(
+            AuthorizationPolicy::parse(read(document)?).map_err(text)?,
+        ))),
+        "PeerAuthentication" => Some(Object::PeerAuthentication(Box::new(
+            PeerAuthentication::parse(read(document)?).map_err(text)?,
+        ))),
+        _ => None,
     })
 }
 
-fn discovery(version: &str, kind: &str, value: Value) -> Result<Option<Object>, String> {
-    if !["v1", "v1beta1"].contains(&version) {
-        return Err(format!(
-            "apiVersion \"{DISCOVERY_GROUP}{version}\" is not supported; write {DISCOVERY_GROUP}v1"
-        ));
-    }
-    if kind != "EndpointSlice" {
-        return Err(unknown(kind, "discovery.k8s.io", &["EndpointSlice"]));
-    }
-    let slice = EndpointSlice::parse(typed(value)?).map_err(|e| e.to_string())?;
-    Ok(slice.map(|slice| Object::EndpointSlice(Box::new(slice))))
-}
-
-fn security(kind: &str, value: Value) -> Result<Option<Object>, String> {
-    Ok(match kind {
-        "AuthorizationPolicy" => {
-            let policy = AuthorizationPolicy::parse(typed(value)?).map_err(|e| e.to_string())?;
-            Some(Object::AuthorizationPolicy(Box::new(policy)))
-        }
-        "PeerAuthentication" => {
-            let policy = PeerAuthentication::parse(typed(value)?).map_err(|e| e.to_string())?;
-            Some(Object::PeerAuthentication(Box::new(policy)))
-        }
-        // For waypoints: tokens are an L7 matter.
-        "RequestAuthentication" => None,
-        other => return Err(unknown(other, "security.istio.io", &SECURITY)),
-    })
-}
-
-fn unknown(kind: &str, group: &str, known: &[&str]) -> String {
+fn unknown(kind: &str, group: &Group) -> String {
+    let known = [group.used, group.ignored].concat();
+    let group = group.name;
     let nearest = known
         .iter()
         .min_by_key(|candidate| distance(kind, candidate));
@@ -183,58 +178,9 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(value).map_err(|e| {
+fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(document: D) -> Result<T, String> {
+    serde_path_to_error::deserialize(document).map_err(|e| {
         let path = e.path().to_string();
         format!("field {path}: {}; correct or remove it", e.inner())
     })
-}
-
-/// Keeps only what Weft reads, so that an unusual value elsewhere in a pod is no problem of ours.
-fn prune_pod(value: Value) -> Value {
-    let mut pod = keep(value, &["apiVersion", "kind", "metadata", "spec", "status"]);
-    apply(&mut pod, "spec", |spec| {
-        let spec_fields = [
-            "serviceAccountName",
-            "serviceAccount",
-            "nodeName",
-            "hostNetwork",
-            "containers",
-            "initContainers",
-        ];
-        let mut spec = keep(spec, &spec_fields);
-        for list in ["containers", "initContainers"] {
-            apply(&mut spec, list, |containers| match containers {
-                Value::Sequence(containers) => containers
-                    .into_iter()
-                    .map(|container| keep(container, &["name", "ports", "restartPolicy"]))
-                    .collect(),
-                other => other,
-            });
-        }
-        spec
-    });
-    apply(&mut pod, "status", |status| {
-        keep(status, &["phase", "podIP", "podIPs", "conditions"])
-    });
-    pod
-}
-
-fn keep(value: Value, fields: &[&str]) -> Value {
-    match value {
-        Value::Mapping(mapping) => Value::Mapping(
-            mapping
-                .into_iter()
-                .filter(|(key, _)| key.as_str().is_none_or(|key| fields.contains(&key)))
-                .collect::<Mapping>(),
-        ),
-        other => other,
-    }
-}
-
-fn apply(value: &mut Value, key: &str, change: impl FnOnce(Value) -> Value) {
-    if let Some(field) = value.get_mut(key) {
-        let old = std::mem::replace(field, Value::Null);
-        *field = change(old);
-    }
 }

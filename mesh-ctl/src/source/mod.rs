@@ -4,11 +4,15 @@
 mod directory;
 mod document;
 mod kinds;
+mod kubernetes;
+mod options;
 mod problem;
 mod scan;
 mod watch;
 
 pub use directory::read;
+pub use kubernetes::{KubernetesSource, WatchMetrics};
+pub use options::{Choice, ChoiceError, SourceOptions};
 pub use problem::{Problem, Problems};
 pub use watch::DirectorySource;
 

@@ -2,23 +2,27 @@
 //!
 //! Guarantees:
 //! - The first response of a type is one message with everything that the client lacks, even when it
-//!   lacks nothing: a client may wait for it before it acts on what it knows.
+//!   lacks nothing: a client may wait for it before it acts on what it knows. It is streamed, never
+//!   held as a whole.
 //! - A change reaches the client in an order that never leaves it without a policy it needs: new and
 //!   changed policies, then addresses, then the removal of policies, all from one [`World`].
 //! - At most one response of each type awaits its acknowledgement. A client that falls behind is
 //!   served from the newest world when it is ready, never from a queue.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use mesh_common::proto::xds::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as WireResource,
-};
+use mesh_common::proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
-use super::subscription::{Delta, Subscription};
-use crate::resources::{Kind, Resource, World};
+use super::message::{Message, Resources};
+use super::status::{KindStatus, Push};
+use super::subscription::{Lacks, Subscription, TooManyNames};
+use crate::resources::{Kind, Table, World};
 
 /// More unanswered questions for types that are not served are not remembered.
 const MAX_UNKNOWN: usize = 16;
+/// A refusal is counted for at most this many resources.
+const MAX_REFUSED: usize = 10;
 
 /// What a request amounted to.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub enum Received {
         kind: Kind,
         /// Why, in the client's words.
         reason: String,
+        /// The resources that the reason names.
+        names: Vec<Arc<str>>,
     },
 }
 
@@ -40,25 +46,28 @@ pub struct Outgoing {
     /// For the metrics.
     pub kind: Option<Kind>,
     /// To be sent.
-    pub response: DeltaDiscoveryResponse,
+    pub message: Message,
+    /// When the first of the changes in it came, where that is known.
+    pub since: Option<Instant>,
 }
 
 /// The changes that a client missed are no longer known: it must connect anew.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooFarBehind;
 
+#[derive(Debug)]
+struct Awaited {
+    nonce: String,
+    sent: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Channel {
     subscription: Option<Subscription>,
     /// The first response, or one to a later subscribe, is owed even when there is nothing to say.
     owed: bool,
-    awaiting: Option<String>,
-}
-
-impl Channel {
-    fn ready(&self) -> bool {
-        self.subscription.is_some() && self.awaiting.is_none()
-    }
+    awaited: Option<Awaited>,
+    status: KindStatus,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,42 +101,50 @@ pub struct Client {
 }
 
 impl Client {
-    /// Takes a request in.
-    pub fn receive(&mut self, mut request: DeltaDiscoveryRequest) -> Received {
+    /// Takes a request in. What the client says it holds is compared with `world`.
+    pub fn receive(
+        &mut self,
+        mut request: DeltaDiscoveryRequest,
+        world: &World,
+    ) -> Result<Received, TooManyNames> {
         let Some(kind) = Kind::from_type_url(&request.type_url) else {
             if request.response_nonce.is_empty() && self.unknown.len() < MAX_UNKNOWN {
                 self.unknown.push(request.type_url);
             }
-            return Received::Taken;
+            return Ok(Received::Taken);
         };
         let channel = self.channel(kind);
         let mut received = Received::Taken;
-        if channel
-            .awaiting
-            .as_deref()
-            .is_some_and(|nonce| nonce == request.response_nonce)
-        {
-            channel.awaiting = None;
+        let answers = |awaited: &Awaited| awaited.nonce == request.response_nonce;
+        if channel.awaited.as_ref().is_some_and(answers) {
+            channel.awaited = None;
+            channel.status.answered(request.error_detail.as_ref());
             if let Some(detail) = request.error_detail.take() {
                 received = Received::Refused {
                     kind,
+                    names: named(&detail.message, world.table(kind)),
                     reason: detail.message,
                 };
             }
         }
         let asks = match &mut channel.subscription {
             None => {
-                channel.subscription = Some(Subscription::new(&mut request));
+                let (table, generation) = (world.table(kind), world.generation());
+                let new = Subscription::new(&mut request, table, generation)?;
+                channel.subscription = Some(new);
                 true
             }
-            Some(subscription) => subscription.update(&mut request),
+            Some(subscription) => subscription.update(&mut request)?,
         };
+        if let Some(subscription) = &channel.subscription {
+            (channel.status.wildcard, channel.status.names) = subscription.summary();
+        }
         if asks {
             channel.owed = true;
             // A round that has passed this stage is walked again from the start.
             self.done = 0;
         }
-        received
+        Ok(received)
     }
 
     /// True when the client said which types it wants, so that their order can be kept.
@@ -135,22 +152,42 @@ impl Client {
         self.policies.subscription.is_some()
     }
 
-    /// True while a response awaits its acknowledgement.
-    pub fn awaits_acknowledgement(&self) -> bool {
-        self.policies.awaiting.is_some() || self.addresses.awaiting.is_some()
+    /// When the oldest response was sent that awaits its acknowledgement. Nothing else that the client
+    /// sends counts for one.
+    pub fn awaits_since(&self) -> Option<Instant> {
+        let channels = [&self.policies, &self.addresses];
+        let awaited = channels.map(|channel| channel.awaited.as_ref());
+        awaited
+            .into_iter()
+            .flatten()
+            .map(|awaited| awaited.sent)
+            .min()
+    }
+
+    /// What the client was sent of a kind.
+    pub fn status(&self, kind: Kind) -> &KindStatus {
+        match kind {
+            Kind::Address => &self.addresses.status,
+            Kind::Authorization => &self.policies.status,
+        }
     }
 
     /// The next response to send, if there is one that can be sent now.
-    pub fn next(&mut self, latest: &Arc<World>) -> Result<Option<Outgoing>, TooFarBehind> {
+    pub fn next(
+        &mut self,
+        latest: &Arc<World>,
+        now: Instant,
+    ) -> Result<Option<Outgoing>, TooFarBehind> {
         if let Some(type_url) = self.unknown.pop() {
-            let response = DeltaDiscoveryResponse {
+            let head = DeltaDiscoveryResponse {
                 type_url,
                 nonce: self.next_nonce(),
                 ..Default::default()
             };
             return Ok(Some(Outgoing {
                 kind: None,
-                response,
+                message: Message::new(&head, Resources::default()),
+                since: None,
             }));
         }
         loop {
@@ -177,11 +214,11 @@ impl Client {
                 Stage::Addresses => Self::addresses(&mut self.addresses, &world)?,
                 Stage::Removals => Self::removals(&mut self.policies, round),
             };
-            let Step::Done(delta) = step else {
+            let Step::Done(lacks) = step else {
                 return Ok(None);
             };
             let stage = round.stage;
-            round.fresh &= delta.is_none();
+            round.fresh &= lacks.is_none();
             match stage {
                 Stage::Policies => round.stage = Stage::Addresses,
                 Stage::Addresses => round.stage = Stage::Removals,
@@ -192,12 +229,12 @@ impl Client {
                     self.done = if owed { 0 } else { world.generation() };
                 }
             }
-            if let Some(delta) = delta {
+            if let Some(lacks) = lacks {
                 let kind = match stage {
                     Stage::Addresses => Kind::Address,
                     Stage::Policies | Stage::Removals => Kind::Authorization,
                 };
-                return Ok(Some(self.outgoing(kind, &world, &delta)));
+                return Ok(Some(self.outgoing(kind, &world, lacks, now)));
             }
         }
     }
@@ -207,17 +244,16 @@ impl Client {
         let Some(subscription) = &mut channel.subscription else {
             return Ok(Step::Done(None));
         };
-        let mut delta = subscription.delta(table).ok_or(TooFarBehind)?;
-        let send = !delta.is_empty() || channel.owed;
-        if send && channel.awaiting.is_some() {
+        let mut lacks = subscription.lacks(table).ok_or(TooFarBehind)?;
+        let send = !lacks.is_empty() || channel.owed;
+        if send && channel.awaited.is_some() {
             return Ok(Step::Wait);
         }
         subscription.served(table, round.world.generation());
-        let removed = std::mem::take(&mut delta.removed);
-        round.removed.extend(removed);
-        let send = !delta.changed.is_empty() || channel.owed;
+        round.removed.append(&mut lacks.removed);
+        let send = lacks.count > 0 || channel.owed;
         channel.owed = false;
-        Ok(Step::Done(send.then_some(delta)))
+        Ok(Step::Done(send.then_some(lacks)))
     }
 
     fn addresses(channel: &mut Channel, world: &World) -> Result<Step, TooFarBehind> {
@@ -225,55 +261,54 @@ impl Client {
         let Some(subscription) = &mut channel.subscription else {
             return Ok(Step::Done(None));
         };
-        let delta = subscription.delta(table).ok_or(TooFarBehind)?;
-        let send = !delta.is_empty() || channel.owed;
-        if send && channel.awaiting.is_some() {
+        let lacks = subscription.lacks(table).ok_or(TooFarBehind)?;
+        let send = !lacks.is_empty() || channel.owed;
+        if send && channel.awaited.is_some() {
             return Ok(Step::Wait);
         }
         subscription.served(table, world.generation());
         channel.owed = false;
-        Ok(Step::Done(send.then_some(delta)))
+        Ok(Step::Done(send.then_some(lacks)))
     }
 
     fn removals(channel: &mut Channel, round: &mut Round) -> Step {
         let table = round.world.table(Kind::Authorization);
-        round.removed.retain(|name| table.get(name).is_none());
+        round.removed.retain(|name| table.named(name).is_none());
         if round.removed.is_empty() {
             return Step::Done(None);
         }
-        if !channel.ready() {
+        if channel.subscription.is_none() || channel.awaited.is_some() {
             return Step::Wait;
         }
-        let removed = std::mem::take(&mut round.removed).into_iter().collect();
-        Step::Done(Some(Delta {
-            removed,
-            ..Delta::default()
+        Step::Done(Some(Lacks {
+            removed: std::mem::take(&mut round.removed),
+            ..Lacks::default()
         }))
     }
 
-    fn outgoing(&mut self, kind: Kind, world: &World, delta: &Delta) -> Outgoing {
+    fn outgoing(&mut self, kind: Kind, world: &World, lacks: Lacks, now: Instant) -> Outgoing {
         let nonce = self.next_nonce();
-        self.channel(kind).awaiting = Some(nonce.clone());
-        let wire = |resource: &Arc<Resource>| WireResource {
-            name: resource.name.to_string(),
-            version: resource.version.to_string(),
-            resource: Some(prost_types::Any {
-                type_url: kind.type_url().to_owned(),
-                value: resource.body.to_vec(),
-            }),
-            aliases: resource.aliases.iter().map(ToString::to_string).collect(),
-            ..WireResource::default()
-        };
-        let response = DeltaDiscoveryResponse {
+        let head = DeltaDiscoveryResponse {
             system_version_info: world.generation().to_string(),
-            resources: delta.changed.values().map(wire).collect(),
             type_url: kind.type_url().to_owned(),
-            nonce,
-            removed_resources: delta.removed.iter().map(ToString::to_string).collect(),
+            nonce: nonce.clone(),
+            removed_resources: lacks.removed.iter().map(ToString::to_string).collect(),
+            resources: Vec::new(),
         };
+        let message = Message::new(&head, lacks.changed);
+        let channel = self.channel(kind);
+        channel.awaited = Some(Awaited { nonce, sent: now });
+        channel.status.sent(Push {
+            generation: world.generation(),
+            resources: lacks.count,
+            removed: lacks.removed.len(),
+            bytes: message.wire_len(),
+            at: std::time::SystemTime::now(),
+        });
         Outgoing {
             kind: Some(kind),
-            response,
+            message,
+            since: lacks.since,
         }
     }
 
@@ -290,9 +325,24 @@ impl Client {
     }
 }
 
+/// The resources that a refusal names: it has the name as a word, with or without quotes.
+fn named(reason: &str, table: &Table) -> Vec<Arc<str>> {
+    let around = |c: char| c.is_whitespace() || "\"'`,;()[]{}<>".contains(c);
+    let words = reason
+        .split(around)
+        .map(|word| word.trim_end_matches([':', '.']));
+    let resources = words.filter_map(|word| table.named(word));
+    let mut names: Vec<_> = resources
+        .map(|resource| Arc::clone(&resource.name))
+        .collect();
+    names.dedup();
+    names.truncate(MAX_REFUSED);
+    names
+}
+
 enum Step {
     /// The stage is complete, with what is to be sent for it.
-    Done(Option<Delta>),
+    Done(Option<Lacks>),
     /// An acknowledgement must come first.
     Wait,
 }

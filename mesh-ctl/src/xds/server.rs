@@ -1,193 +1,133 @@
 //! The discovery service: authenticates a node, then runs one task per stream.
+//!
+//! It does without the generated server, which would hold every response of every client as a whole.
 
-use std::pin::Pin;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use futures::Stream;
-use mesh_common::proto::xds::aggregated_discovery_service_server::AggregatedDiscoveryService;
-use mesh_common::proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
-use tokio_stream::wrappers::ReceiverStream;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Request, Response, header};
+use mesh_common::proto::xds::DeltaDiscoveryRequest;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::codec::BufferSettings;
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
+use tonic::{Status, Streaming};
+use tonic_prost::ProstDecoder;
+use tower::Service;
 
-use super::client::{Client, Received, TooFarBehind};
-use crate::auth::{Authenticator, Caller};
+use super::body::Body;
+use super::options::DiscoveryOptions;
+use super::session::Session;
+use super::status::Clients;
+use crate::auth::Authenticator;
 use crate::metrics::Metrics;
 use crate::resources::World;
+use crate::serve::connection::Peer;
 
-/// Nodes ask for both types at once; addresses wait this long for policies to be asked for too.
-const GRACE: Duration = Duration::from_secs(1);
-/// A node that does not acknowledge a response for this long is dropped.
-const PATIENCE: Duration = Duration::from_secs(300);
+const METHOD: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+/// What a node says about the resources it holds when it reconnects may be this large.
+const MAX_REQUEST: usize = 64 << 20;
+/// So many nodes may say at the same time what they hold: it is much, for a short time.
+const ADMITTED: usize = 8;
 
-/// The discovery service.
+/// The discovery service; clones share everything.
+#[derive(Clone)]
 pub struct Discovery {
     worlds: watch::Receiver<Arc<World>>,
     authenticator: Arc<Authenticator>,
     metrics: Metrics,
+    clients: Clients,
+    options: DiscoveryOptions,
+    admission: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl Discovery {
-    /// Serves each world until `stop`.
+    /// Serves each world until `stop`; `clients` shows who is connected.
     pub fn new(
         worlds: watch::Receiver<Arc<World>>,
         authenticator: Arc<Authenticator>,
         metrics: Metrics,
+        clients: Clients,
+        options: DiscoveryOptions,
         stop: CancellationToken,
     ) -> Self {
         Self {
             worlds,
             authenticator,
             metrics,
+            clients,
+            options,
+            admission: Arc::new(Semaphore::new(ADMITTED)),
             stop,
         }
     }
-}
 
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Discovery {
-    type DeltaAggregatedResourcesStream =
-        Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let caller = self.authenticator.node(request.metadata()).map_err(|refusal| {
+    async fn stream(self, request: Request<tonic::body::Body>) -> Result<Body, Status> {
+        let (parts, body) = request.into_parts();
+        if parts.uri.path() != METHOD {
+            return Err(Status::unimplemented(
+                "only DeltaAggregatedResources is served",
+            ));
+        }
+        let peer = parts.extensions.get::<Peer>().cloned();
+        let address = peer.as_ref().map(|peer| peer.address.ip());
+        let metadata = MetadataMap::from_headers(parts.headers);
+        let authenticated = self.authenticator.node(&metadata, address).await;
+        let caller = authenticated.map_err(|refusal| {
             self.metrics.refused_stream(refusal.reason());
             tracing::warn!(caller = %refusal.caller(), reason = refusal.reason(), "stream refused: {refusal}");
             Status::from(&refusal)
         })?;
-        // One response in flight to the transport, one being built: a slow client costs no more.
-        let (outgoing, responses) = mpsc::channel(1);
+        let decoder = ProstDecoder::<DeltaDiscoveryRequest>::new(BufferSettings::default());
+        // One response with the transport, one being made: a slow client costs no more.
+        let (outgoing, items) = mpsc::channel(1);
         let session = Session {
             caller,
-            incoming: request.into_inner(),
+            peer,
+            incoming: Streaming::new_request(decoder, body, None, Some(MAX_REQUEST)),
             outgoing,
-            worlds: self.worlds.clone(),
+            worlds: self.worlds,
+            admission: self.admission,
+            patience: self.options.node_patience,
             metrics: self.metrics.clone(),
-            stop: self.stop.clone(),
+            clients: self.clients,
+            stop: self.stop,
         };
         tokio::spawn(session.run());
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Body::new(items, self.metrics))
     }
 }
 
-struct Session {
-    caller: Caller,
-    incoming: Streaming<DeltaDiscoveryRequest>,
-    outgoing: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
-    worlds: watch::Receiver<Arc<World>>,
-    metrics: Metrics,
-    stop: CancellationToken,
+impl NamedService for Discovery {
+    const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 }
 
-impl Session {
-    async fn run(mut self) {
-        let _connected = self.metrics.node_connected();
-        tracing::info!(caller = %self.caller, "node connected");
-        match self.serve().await {
-            Ok(()) => tracing::info!(caller = %self.caller, "node disconnected"),
-            Err(end) => {
-                self.metrics.dropped_stream(end.reason());
-                tracing::info!(caller = %self.caller, reason = end.reason(), "stream ended: {end}");
-                let _ = self
-                    .outgoing
-                    .try_send(Err(Status::unavailable(end.to_string())));
-            }
-        }
+impl Service<Request<tonic::body::Body>> for Discovery {
+    type Response = Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    async fn serve(&mut self) -> Result<(), End> {
-        let mut client = Client::default();
-        let mut node = String::new();
-        // Addresses may go out from here on, although policies were not asked for.
-        let mut grace = None::<Instant>;
-        let mut patience = Instant::now() + PATIENCE;
-        let mut idle = false;
-        loop {
-            let may_send =
-                client.subscribed_to_policies() || grace.is_some_and(|at| at <= Instant::now());
-            tokio::select! {
-                () = self.stop.cancelled() => return Err(End::Shutdown),
-                request = self.incoming.message() => {
-                    let Some(request) = request.map_err(End::Transport)? else { return Ok(()) };
-                    if let Some(announced) = &request.node {
-                        node.clone_from(&announced.id);
-                    }
-                    self.receive(&mut client, request, &node);
-                    grace.get_or_insert_with(|| Instant::now() + GRACE);
-                    patience = Instant::now() + PATIENCE;
-                    idle = false;
+    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
+        const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+        let this = self.clone();
+        Box::pin(async move {
+            Ok(match this.stream(request).await {
+                Ok(body) => {
+                    let mut response = Response::new(tonic::body::Body::new(body));
+                    response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+                    response
                 }
-                changed = self.worlds.changed() => {
-                    // The sender lives as long as the process.
-                    if changed.is_err() { return Err(End::Shutdown) }
-                    idle = false;
-                }
-                permit = self.outgoing.reserve(), if may_send && !idle => {
-                    let Ok(permit) = permit else { return Ok(()) };
-                    let latest = Arc::clone(&self.worlds.borrow());
-                    match client.next(&latest)? {
-                        None => idle = true,
-                        Some(next) => {
-                            if let Some(kind) = next.kind {
-                                self.metrics.pushed(kind);
-                            }
-                            permit.send(Ok(next.response));
-                            patience = Instant::now() + PATIENCE;
-                        }
-                    }
-                }
-                () = sleep_until(grace.unwrap_or(patience)), if !may_send && grace.is_some() => {}
-                () = sleep_until(patience), if client.awaits_acknowledgement() => {
-                    return Err(End::Silent);
-                }
-            }
-        }
-    }
-
-    fn receive(&self, client: &mut Client, request: DeltaDiscoveryRequest, node: &str) {
-        if let Received::Refused { kind, reason } = client.receive(request) {
-            self.metrics.refused_push(kind);
-            tracing::warn!(
-                caller = %self.caller, node, r#type = kind.label(),
-                "the node refused a resource: {}", reason.replace('\n', " ")
-            );
-        }
-    }
-}
-
-/// Why the controller ends a stream.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("the controller is shutting down; connect to another or try again")]
-    Shutdown,
-    #[error("no acknowledgement for {PATIENCE:?}")]
-    Silent,
-    #[error("too far behind to be updated; connect again")]
-    TooFarBehind,
-    #[error("the connection broke: {0}")]
-    Transport(Status),
-}
-
-impl End {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Shutdown => "shutdown",
-            Self::Silent => "silent",
-            Self::TooFarBehind => "too_far_behind",
-            Self::Transport(_) => "transport",
-        }
-    }
-}
-
-impl From<TooFarBehind> for End {
-    fn from(_: TooFarBehind) -> Self {
-        Self::TooFarBehind
+                Err(status) => status.into_http(),
+            })
+        })
     }
 }

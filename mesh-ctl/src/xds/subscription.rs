@@ -2,31 +2,35 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use mesh_common::proto::xds::DeltaDiscoveryRequest;
 
+use super::message::Resources;
 use crate::resources::{Resource, Table};
 
 const WILDCARD: &str = "*";
+/// A client may subscribe to so many names; one that needs more subscribes to everything.
+const MAX_NAMES: usize = 10_000;
+
+/// More names than are remembered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooManyNames;
 
 /// What a client lacks.
 #[derive(Debug, Default)]
-pub(super) struct Delta {
-    pub(super) changed: BTreeMap<Arc<str>, Arc<Resource>>,
-    pub(super) removed: BTreeSet<Arc<str>>,
+pub(super) struct Lacks {
+    pub(super) changed: Resources,
+    /// How many resources there are in `changed`.
+    pub(super) count: usize,
+    pub(super) removed: Vec<Arc<str>>,
+    /// When the first of the changes came, where that is known.
+    pub(super) since: Option<Instant>,
 }
 
-impl Delta {
-    fn change(&mut self, resource: &Arc<Resource>) {
-        self.changed.insert(resource.name.clone(), resource.clone());
-    }
-
-    fn remove(&mut self, name: &Arc<str>) {
-        self.removed.insert(name.clone());
-    }
-
+impl Lacks {
     pub(super) fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.removed.is_empty()
+        self.count == 0 && self.removed.is_empty()
     }
 }
 
@@ -36,16 +40,16 @@ enum Told {
     Nothing,
     Missing,
     /// The resource's own name (the client may have asked by an alias) and version.
-    Version(Arc<str>, Arc<str>),
+    Version(Arc<str>, Box<str>),
 }
 
 /// What a client that wants everything holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Holds {
-    /// What it said when it connected.
-    Initial(HashMap<String, String>),
-    /// Everything, as of that generation.
-    Generation(u64),
+    /// Nothing worth a mention, except names that may have to go.
+    Nothing(Vec<Arc<str>>),
+    /// Everything as of a generation, but for these names.
+    All(u64, BTreeSet<Arc<str>>),
 }
 
 /// The subscription of one type. Made by the first request that names the type.
@@ -53,40 +57,64 @@ enum Holds {
 pub(super) struct Subscription {
     wildcard: Option<Holds>,
     names: BTreeMap<Arc<str>, Told>,
-    initial: HashMap<String, String>,
 }
 
 impl Subscription {
-    /// The first request: no name at all means everything.
-    pub(super) fn new(request: &mut DeltaDiscoveryRequest) -> Self {
+    /// The first request: no name at all means everything. What the client says it holds is compared
+    /// with `table`, of that generation, and forgotten.
+    pub(super) fn new(
+        request: &mut DeltaDiscoveryRequest,
+        table: &Table,
+        generation: u64,
+    ) -> Result<Self, TooManyNames> {
         let initial = std::mem::take(&mut request.initial_resource_versions);
+        let wants_all = request.resource_names_subscribe.is_empty()
+            || request
+                .resource_names_subscribe
+                .iter()
+                .any(|n| n == WILDCARD);
         let mut new = Self {
-            wildcard: None,
+            wildcard: wants_all.then(|| held(&initial, table, generation)),
             names: BTreeMap::new(),
-            initial,
         };
-        if request.resource_names_subscribe.is_empty() {
-            new.subscribe_all();
+        let before = new.wildcard.clone();
+        new.take(request, |name| {
+            let version = initial.get(name)?;
+            Some(Told::Version(name.into(), version.as_str().into()))
+        })?;
+        // The names of the request do not undo what it says is held.
+        if new.wildcard.is_some() {
+            new.wildcard = before;
         }
-        new.update(request);
-        new
+        Ok(new)
     }
 
-    /// Any request; true when it asks for something that it must be answered for.
-    pub(super) fn update(&mut self, request: &mut DeltaDiscoveryRequest) -> bool {
+    /// Any later request; true when it asks for something that it must be answered for.
+    pub(super) fn update(
+        &mut self,
+        request: &mut DeltaDiscoveryRequest,
+    ) -> Result<bool, TooManyNames> {
+        self.take(request, |_| None)
+    }
+
+    fn take(
+        &mut self,
+        request: &mut DeltaDiscoveryRequest,
+        told: impl Fn(&str) -> Option<Told>,
+    ) -> Result<bool, TooManyNames> {
         let mut asks = false;
         for name in request.resource_names_subscribe.drain(..) {
             asks = true;
             if name == WILDCARD {
-                self.subscribe_all();
+                self.wildcard = Some(Holds::Nothing(Vec::new()));
                 continue;
             }
-            let told = match self.initial.get(&name) {
-                Some(version) => Told::Version(name.as_str().into(), version.as_str().into()),
-                None => Told::Nothing,
-            };
             // A name that is subscribed to again is answered again.
+            let told = told(&name).unwrap_or(Told::Nothing);
             self.names.insert(name.into(), told);
+            if self.names.len() > MAX_NAMES {
+                return Err(TooManyNames);
+            }
         }
         for name in request.resource_names_unsubscribe.drain(..) {
             if name == WILDCARD {
@@ -95,79 +123,127 @@ impl Subscription {
                 self.names.remove(name.as_str());
             }
         }
-        asks
+        Ok(asks)
     }
 
-    fn subscribe_all(&mut self) {
-        self.wildcard = Some(Holds::Initial(self.initial.clone()));
+    /// For people: whether it wants everything, and how many names.
+    pub(super) fn summary(&self) -> (bool, usize) {
+        (self.wildcard.is_some(), self.names.len())
     }
 
     /// What the client lacks of `table`; `None` when that can no longer be told.
-    pub(super) fn delta(&self, table: &Table) -> Option<Delta> {
-        let mut delta = Delta::default();
+    pub(super) fn lacks(&self, table: &Table) -> Option<Lacks> {
+        match (&self.wildcard, self.names.is_empty()) {
+            (Some(Holds::Nothing(gone)), true) => Some(Lacks {
+                changed: Resources::All(table.walk(), table.wire_len()),
+                count: table.len(),
+                removed: without(gone, table).collect(),
+                since: None,
+            }),
+            (Some(Holds::All(generation, except)), true) if except.is_empty() => {
+                let delta = table.since(*generation)?;
+                Some(Lacks {
+                    count: delta.changed.len(),
+                    removed: delta.removed.clone(),
+                    since: delta.at,
+                    changed: Resources::Shared(delta),
+                })
+            }
+            _ => self.own(table),
+        }
+    }
+
+    /// What only this client lacks.
+    fn own(&self, table: &Table) -> Option<Lacks> {
+        let (mut changed, mut removed) = (BTreeMap::new(), BTreeSet::new());
+        let mut since = None;
+        let mut change = |resource: &Arc<Resource>| {
+            changed.insert(Arc::clone(&resource.name), Arc::clone(resource));
+        };
         match &self.wildcard {
             None => {}
-            Some(Holds::Initial(held)) => {
-                for resource in table.iter() {
-                    if held
-                        .get(&*resource.name)
-                        .is_none_or(|version| **version != *resource.version)
-                    {
-                        delta.change(resource);
-                    }
-                }
-                let gone = held.keys().filter(|name| table.get(name).is_none());
-                delta
-                    .removed
-                    .extend(gone.map(|name| Arc::from(name.as_str())));
+            Some(Holds::Nothing(gone)) => {
+                table.iter().for_each(&mut change);
+                removed.extend(gone.iter().cloned());
             }
-            Some(Holds::Generation(generation)) => {
-                for name in table.changed_since(*generation)? {
-                    match table.get(name) {
-                        Some(resource) => delta.change(resource),
-                        None => delta.remove(name),
+            Some(Holds::All(generation, except)) => {
+                let delta = table.since(*generation)?;
+                delta.changed.iter().for_each(&mut change);
+                removed.extend(delta.removed.iter().cloned());
+                since = delta.at;
+                for name in except {
+                    match table.named(name) {
+                        Some(resource) => change(resource),
+                        None => _ = removed.insert(Arc::clone(name)),
                     }
                 }
             }
         }
         for (asked, told) in &self.names {
             match (table.get(asked), told) {
-                (Some(resource), Told::Version(_, version)) if *version == resource.version => {}
+                (Some(resource), Told::Version(_, version)) if **version == *resource.version() => {
+                }
                 (Some(resource), Told::Version(old, _)) if *old != resource.name => {
                     // An address changed hands; the former owner may still be there.
-                    match table.get(old) {
-                        Some(former) => delta.change(former),
-                        None => delta.remove(old),
+                    match table.named(old) {
+                        Some(former) => change(former),
+                        None => _ = removed.insert(Arc::clone(old)),
                     }
-                    delta.change(resource);
+                    change(resource);
                 }
-                (Some(resource), _) => {
-                    delta.change(resource);
-                }
+                (Some(resource), _) => change(resource),
                 (None, Told::Missing) => {}
-                (None, Told::Nothing) => delta.remove(asked),
-                (None, Told::Version(name, _)) => delta.remove(name),
+                (None, Told::Nothing) => _ = removed.insert(Arc::clone(asked)),
+                (None, Told::Version(name, _)) => _ = removed.insert(Arc::clone(name)),
             }
         }
-        delta.removed.retain(|name| {
-            table
-                .get(name)
-                .is_none_or(|resource| resource.name != *name)
-        });
-        Some(delta)
+        removed.retain(|name| table.named(name).is_none());
+        Some(Lacks {
+            count: changed.len(),
+            changed: Resources::List(changed.into_values().collect()),
+            removed: removed.into_iter().collect(),
+            since,
+        })
     }
 
     /// The client now holds `table`, which is of that generation.
     pub(super) fn served(&mut self, table: &Table, generation: u64) {
-        self.initial = HashMap::new();
         if let Some(holds) = &mut self.wildcard {
-            *holds = Holds::Generation(generation);
+            *holds = Holds::All(generation, BTreeSet::new());
         }
         for (asked, told) in &mut self.names {
             *told = match table.get(asked) {
-                Some(resource) => Told::Version(resource.name.clone(), resource.version.clone()),
+                Some(resource) => {
+                    Told::Version(Arc::clone(&resource.name), resource.version().into())
+                }
                 None => Told::Missing,
             };
         }
     }
+}
+
+/// Those names that are not in the table.
+fn without<'a>(
+    names: impl IntoIterator<Item = &'a Arc<str>>,
+    table: &Table,
+) -> impl Iterator<Item = Arc<str>> {
+    let names = names.into_iter();
+    names.filter(|name| table.named(name).is_none()).cloned()
+}
+
+/// Compares what a client says it holds.
+fn held(initial: &HashMap<String, String>, table: &Table, generation: u64) -> Holds {
+    let gone = initial.keys().filter(|name| table.named(name).is_none());
+    let gone: Vec<Arc<str>> = gone.map(|name| Arc::from(name.as_str())).collect();
+    let differs = |resource: &&Arc<Resource>| {
+        let version = initial.get(&*resource.name).map(String::as_str);
+        version != Some(resource.version())
+    };
+    let differing = table.iter().filter(differs);
+    let differing: Vec<_> = differing.map(|r| Arc::clone(&r.name)).collect();
+    // A list of most names would cost more than what it saves.
+    if initial.is_empty() || differing.len() > table.len() / 2 {
+        return Holds::Nothing(gone);
+    }
+    Holds::All(generation, differing.into_iter().chain(gone).collect())
 }

@@ -2,29 +2,38 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mesh_common::proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status};
 
+use prost::Message as _;
+
 use super::client::{Client, Received};
-use crate::resources::{Compiled, Kind, Resource, World};
+use super::message::Message;
+use crate::resources::{Kind, Resource, Step, Table, Updates, World};
 
 type Entry<'a> = (&'a str, &'a str);
 
+/// The step from a table to these entries.
+fn updates(before: &Table, kind: Kind, entries: &[Entry<'_>]) -> Updates {
+    let gone = before.iter().map(|r| (Arc::clone(&r.name), None));
+    let there = entries.iter().map(|(name, body)| {
+        let alias = vec![format!("/ip-of-{name}")];
+        let resource = Resource::new(kind, name, body.as_bytes().to_vec(), alias);
+        (Arc::from(*name), Some(resource))
+    });
+    gone.chain(there).collect()
+}
+
 fn world(before: &World, addresses: &[Entry<'_>], policies: &[Entry<'_>]) -> Arc<World> {
-    let table = |entries: &[Entry<'_>]| {
-        let resource = |(name, body): &Entry<'_>| {
-            let alias = Arc::from(format!("/ip-of-{name}"));
-            let resource = Resource::new(name, body.as_bytes().to_vec(), vec![alias]);
-            (Arc::from(*name), resource)
-        };
-        entries.iter().map(resource).collect()
+    let table = |kind, entries| updates(before.table(kind), kind, entries);
+    let step = Step {
+        addresses: table(Kind::Address, addresses),
+        policies: table(Kind::Authorization, policies),
+        ..Step::default()
     };
-    let compiled = Compiled {
-        addresses: table(addresses),
-        policies: table(policies),
-        ..Compiled::default()
-    };
-    Arc::new(before.next(compiled).expect("something changed"))
+    let next = before.next(step, Instant::now());
+    Arc::new(next.expect("something changed"))
 }
 
 fn subscribe(kind: Kind, names: &[&str]) -> DeltaDiscoveryRequest {
@@ -43,17 +52,33 @@ fn ack(response: &DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
     }
 }
 
+/// As a client decodes it; resources have no order of their own.
+fn decoded(mut message: Message) -> DeltaDiscoveryResponse {
+    let mut all = Vec::new();
+    while let Some(piece) = message.next_piece() {
+        all.extend_from_slice(&piece);
+    }
+    let mut response = DeltaDiscoveryResponse::decode(&all[5..]).unwrap();
+    response.resources.sort_by(|a, b| a.name.cmp(&b.name));
+    response
+}
+
 /// `type: +changed -removed`, without acknowledging.
 fn take(client: &mut Client, world: &Arc<World>) -> Option<(String, DeltaDiscoveryResponse)> {
-    let out = client.next(world).unwrap()?;
+    let out = client.next(world, Instant::now()).unwrap()?;
+    let response = decoded(out.message);
     let mut text = out.kind.map_or("unknown", Kind::label).to_owned() + ":";
-    for resource in &out.response.resources {
+    for resource in &response.resources {
         text += &format!(" +{}", resource.name);
     }
-    for name in &out.response.removed_resources {
+    for name in &response.removed_resources {
         text += &format!(" -{name}");
     }
-    Some((text, out.response))
+    Some((text, response))
+}
+
+fn tell(client: &mut Client, world: &World, request: DeltaDiscoveryRequest) -> Received {
+    client.receive(request, world).unwrap()
 }
 
 /// Everything the client is sent, acknowledging each.
@@ -61,15 +86,23 @@ fn drain(client: &mut Client, world: &Arc<World>) -> Vec<String> {
     let mut seen = Vec::new();
     while let Some((text, response)) = take(client, world) {
         seen.push(text);
-        assert_eq!(client.receive(ack(&response)), Received::Taken);
+        assert_eq!(tell(client, world, ack(&response)), Received::Taken);
     }
     seen
 }
 
 fn wildcard() -> Client {
     let mut client = Client::default();
-    client.receive(subscribe(Kind::Address, &[]));
-    client.receive(subscribe(Kind::Authorization, &[]));
+    tell(
+        &mut client,
+        &World::default(),
+        subscribe(Kind::Address, &[]),
+    );
+    tell(
+        &mut client,
+        &World::default(),
+        subscribe(Kind::Authorization, &[]),
+    );
     client
 }
 
@@ -119,17 +152,18 @@ fn a_reconnect_is_sent_only_what_changed_meanwhile() {
         &[("p", "1"), ("q", "1")],
     );
     let held = |kind: Kind| -> HashMap<String, String> {
-        let entry = |r: &Arc<Resource>| (r.name.to_string(), r.version.to_string());
+        let entry = |r: &Arc<Resource>| (r.name.to_string(), r.version().to_string());
         one.table(kind).iter().map(entry).collect()
     };
     let two = world(&one, &[("a", "1"), ("c", "1")], &[("p", "2")]);
     let mut client = Client::default();
     for kind in Kind::ALL {
         let initial_resource_versions = held(kind);
-        client.receive(DeltaDiscoveryRequest {
+        let request = DeltaDiscoveryRequest {
             initial_resource_versions,
             ..subscribe(kind, &[])
-        });
+        };
+        tell(&mut client, &two, request);
     }
     assert_eq!(
         drain(&mut client, &two),
@@ -149,16 +183,16 @@ fn at_most_one_response_of_a_type_awaits_its_acknowledgement() {
     let mut client = wildcard();
     let (_, policies) = take(&mut client, &one).unwrap();
     let (_, addresses) = take(&mut client, &one).unwrap();
-    assert!(client.awaits_acknowledgement());
+    assert!(client.awaits_since().is_some());
 
     // Two changes pass while the client is silent: it gets the second one only.
     let two = world(&one, &[("a", "2"), ("b", "1")], &[]);
     assert!(take(&mut client, &two).is_none());
     let three = world(&two, &[("a", "3")], &[]);
-    client.receive(ack(&policies));
-    client.receive(ack(&addresses));
+    tell(&mut client, &one, ack(&policies));
+    tell(&mut client, &one, ack(&addresses));
     assert_eq!(drain(&mut client, &three), ["address: +a -b"]);
-    assert!(!client.awaits_acknowledgement());
+    assert!(client.awaits_since().is_none());
 }
 
 #[test]
@@ -166,7 +200,7 @@ fn a_refusal_is_reported_and_not_repeated() {
     let one = world(&World::default(), &[("a", "1")], &[]);
     let mut client = wildcard();
     let (_, policies) = take(&mut client, &one).unwrap();
-    client.receive(ack(&policies));
+    tell(&mut client, &one, ack(&policies));
     let (_, addresses) = take(&mut client, &one).unwrap();
     let refused = DeltaDiscoveryRequest {
         error_detail: Some(Status {
@@ -177,10 +211,11 @@ fn a_refusal_is_reported_and_not_repeated() {
         ..ack(&addresses)
     };
     assert_eq!(
-        client.receive(refused),
+        tell(&mut client, &one, refused),
         Received::Refused {
             kind: Kind::Address,
-            reason: "a: bad".into()
+            reason: "a: bad".into(),
+            names: vec!["a".into()],
         }
     );
     assert_eq!(drain(&mut client, &one), [""; 0]);
@@ -200,10 +235,14 @@ fn names_are_looked_up_on_demand_and_by_address() {
         resource_names_unsubscribe: vec!["*".into()],
         ..subscribe(Kind::Address, &["*"])
     };
-    client.receive(on_demand);
+    tell(&mut client, &one, on_demand);
     assert_eq!(drain(&mut client, &one), ["address:"]);
 
-    client.receive(subscribe(Kind::Address, &["a", "/ip-of-b", "/10.9.9.9"]));
+    tell(
+        &mut client,
+        &one,
+        subscribe(Kind::Address, &["a", "/ip-of-b", "/10.9.9.9"]),
+    );
     assert_eq!(drain(&mut client, &one), ["address: +a +b -/10.9.9.9"]);
     assert_eq!(drain(&mut client, &one), [""; 0]);
 
@@ -213,13 +252,14 @@ fn names_are_looked_up_on_demand_and_by_address() {
         ["address: +/10.9.9.9 +a -b"],
         "c was not asked for"
     );
-    client.receive(DeltaDiscoveryRequest {
+    let unsubscribe = DeltaDiscoveryRequest {
         resource_names_unsubscribe: vec!["a".into()],
         ..subscribe(Kind::Address, &[])
-    });
+    };
+    tell(&mut client, &two, unsubscribe);
     let three = world(&two, &[("a", "3"), ("/10.9.9.9", "1"), ("c", "3")], &[]);
     assert_eq!(drain(&mut client, &three), [""; 0]);
-    client.receive(subscribe(Kind::Address, &["/10.9.9.9"]));
+    tell(&mut client, &one, subscribe(Kind::Address, &["/10.9.9.9"]));
     assert_eq!(
         drain(&mut client, &three),
         ["address: +/10.9.9.9"],
@@ -235,13 +275,13 @@ fn unknown_types_are_answered_with_nothing() {
         type_url: "x".into(),
         ..Default::default()
     };
-    client.receive(request);
+    tell(&mut client, &one, request);
     let (text, response) = take(&mut client, &one).unwrap();
     assert_eq!(
         (text.as_str(), response.type_url.as_str()),
         ("unknown:", "x")
     );
-    client.receive(ack(&response));
+    tell(&mut client, &one, ack(&response));
     assert!(take(&mut client, &one).is_none());
 }
 
@@ -267,20 +307,7 @@ fn any_interleaving_converges() {
                     let policy = format!("p{}", roll(4));
                     let address = format!("w{}", roll(3));
                     let mark = step.to_string();
-                    let compiled = Compiled {
-                        addresses: [(
-                            Arc::from(address.as_str()),
-                            Resource::new(&address, policy.clone().into_bytes(), vec![]),
-                        )]
-                        .into(),
-                        policies: [(
-                            Arc::from(policy.as_str()),
-                            Resource::new(&policy, mark.into_bytes(), vec![]),
-                        )]
-                        .into(),
-                        ..Compiled::default()
-                    };
-                    current = current.next(compiled).map_or(current, Arc::new);
+                    current = world(&current, &[(&address, &policy)], &[(&policy, &mark)]);
                 }
                 1 => {
                     if let Some((_, response)) = take(&mut client, &current) {
@@ -290,22 +317,22 @@ fn any_interleaving_converges() {
                 }
                 _ => {
                     if let Some(response) = unacked.pop() {
-                        client.receive(ack(&response));
+                        tell(&mut client, &current, ack(&response));
                     }
                 }
             }
         }
         for response in unacked {
-            client.receive(ack(&response));
+            tell(&mut client, &current, ack(&response));
         }
         while let Some((_, response)) = take(&mut client, &current) {
             apply(&mut held, &response);
-            client.receive(ack(&response));
+            tell(&mut client, &current, ack(&response));
         }
         let expected: HashMap<String, Vec<u8>> = Kind::ALL
             .iter()
             .flat_map(|kind| current.table(*kind).iter())
-            .map(|r| (r.name.to_string(), r.body.to_vec()))
+            .map(|r| (r.name.to_string(), r.body().to_vec()))
             .collect();
         assert_eq!(held, expected, "seed {seed}");
     }
@@ -325,4 +352,85 @@ fn apply(held: &mut HashMap<String, Vec<u8>>, response: &DeltaDiscoveryResponse)
         let policy = String::from_utf8(body.clone()).unwrap();
         assert!(held.contains_key(&policy), "{name} is without {policy}");
     }
+}
+
+#[test]
+fn a_client_that_held_little_is_sent_everything_and_told_what_is_gone() {
+    let one = world(
+        &World::default(),
+        &[("a", "1"), ("b", "1"), ("c", "1")],
+        &[],
+    );
+    let mut client = Client::default();
+    let versions = [("a", "?"), ("b", "?"), ("gone", "?")];
+    let request = DeltaDiscoveryRequest {
+        initial_resource_versions: versions.map(|(n, v)| (n.into(), v.into())).into(),
+        ..subscribe(Kind::Address, &[])
+    };
+    tell(&mut client, &one, request);
+    assert_eq!(drain(&mut client, &one), ["address: +a +b +c -gone"]);
+}
+
+#[test]
+fn a_refusal_is_of_the_resources_that_it_names() {
+    let one = world(
+        &World::default(),
+        &[("ns/a", "1"), ("b", "1"), ("c", "1")],
+        &[],
+    );
+    let mut client = wildcard();
+    take(&mut client, &one).unwrap();
+    let (_, addresses) = take(&mut client, &one).unwrap();
+    let message = "resource \"ns/a\": the address is odd; resource \"x\": bad; b: c is missing.";
+    let refusal = DeltaDiscoveryRequest {
+        error_detail: Some(Status {
+            code: 3,
+            message: message.into(),
+            details: vec![],
+        }),
+        ..ack(&addresses)
+    };
+    let Received::Refused { names, .. } = tell(&mut client, &one, refusal) else {
+        panic!("not refused")
+    };
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    assert_eq!(names, ["ns/a", "b", "c"]);
+    let (refused, _) = client.status(Kind::Address).refused.clone().unwrap();
+    assert_eq!(refused, message);
+}
+
+#[test]
+fn only_an_answer_to_it_ends_the_wait_for_a_response() {
+    let one = world(&World::default(), &[("a", "1")], &[]);
+    let mut client = wildcard();
+    assert_eq!(client.awaits_since(), None);
+    let (_, policies) = take(&mut client, &one).unwrap();
+    let (_, addresses) = take(&mut client, &one).unwrap();
+    let since = client.awaits_since();
+    assert!(since.is_some());
+    for _ in 0..3 {
+        let other = DeltaDiscoveryRequest {
+            response_nonce: "other".into(),
+            ..subscribe(Kind::Address, &["a"])
+        };
+        tell(&mut client, &one, other);
+        assert!(take(&mut client, &one).is_none());
+    }
+    assert_eq!(client.awaits_since(), since);
+    tell(&mut client, &one, ack(&addresses));
+    assert_eq!(client.awaits_since(), since, "the other is older");
+    tell(&mut client, &one, ack(&policies));
+    assert_eq!(client.awaits_since(), None);
+}
+
+#[test]
+fn names_are_bounded() {
+    let one = world(&World::default(), &[("a", "1")], &[]);
+    let mut client = Client::default();
+    let names: Vec<String> = (0..=10_000).map(|i| i.to_string()).collect();
+    let request = DeltaDiscoveryRequest {
+        resource_names_subscribe: names,
+        ..subscribe(Kind::Address, &[])
+    };
+    assert!(client.receive(request, &one).is_err());
 }

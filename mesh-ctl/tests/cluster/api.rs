@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::{Body, Bytes};
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 /// Answers a create of that kind instead of storing it.
-type Hook = Box<dyn Fn(&Value) -> Result<Value, u16> + Send>;
+type Hook = Arc<dyn Fn(&Value) -> Result<Value, u16> + Send + Sync>;
 
 #[derive(Default)]
 struct Inner {
@@ -76,6 +77,46 @@ impl ApiServer {
         let mut object = inner.objects.get(path).cloned().unwrap();
         edit(&mut object);
         inner.store(path, object, "MODIFIED");
+    }
+
+    /// Removes as somebody else would.
+    pub(crate) fn delete(&self, path: &str) {
+        let mut inner = self.inner();
+        let object = inner.objects.get(path).cloned().unwrap();
+        inner.store(path, object, "DELETED");
+    }
+
+    /// Creates as somebody else would.
+    pub(crate) fn create(&self, path: &str, object: Value) {
+        self.inner().store(path, object, "ADDED");
+    }
+
+    /// Answers creates in that collection.
+    pub(crate) fn answer(
+        &self,
+        path: &str,
+        hook: impl Fn(&Value) -> Result<Value, u16> + Send + Sync + 'static,
+    ) {
+        self.inner().hooks.insert(path.into(), Arc::new(hook));
+    }
+
+    /// Creates are stored again.
+    pub(crate) fn forget(&self, path: &str) {
+        self.inner().hooks.remove(path);
+    }
+
+    /// A kubeconfig file in `directory` that leads here.
+    pub(crate) fn kubeconfig(&self, directory: &Path) -> PathBuf {
+        let path = directory.join("kubeconfig");
+        let content = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+             clusters: [{{name: test, cluster: {{server: \"http://{}\"}}}}]\n\
+             users: [{{name: test, user: {{}}}}]\n\
+             contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n",
+            self.address
+        );
+        std::fs::write(&path, content).unwrap();
+        path
     }
 
     /// How many requests of that method and path there were.
@@ -179,7 +220,9 @@ async fn serve(
     match method {
         Method::POST => {
             let mut object: Value = serde_json::from_slice(&body).unwrap();
-            if let Some(hook) = inner.hooks.get(&path) {
+            if let Some(hook) = inner.hooks.get(&path).cloned() {
+                // It may use the server itself.
+                drop(inner);
                 return match hook(&object) {
                     Ok(answer) => (StatusCode::CREATED, Json(answer)).into_response(),
                     Err(code) => failure(code, "Hook"),
@@ -210,6 +253,14 @@ async fn serve(
             }
             Json(inner.store(&path, object, "MODIFIED")).into_response()
         }
+        Method::PATCH => {
+            let patch: Value = serde_json::from_slice(&body).unwrap();
+            let Some(mut object) = inner.objects.get(&path).cloned() else {
+                return failure(404, "NotFound");
+            };
+            merge(&mut object, &patch);
+            Json(inner.store(&path, object, "MODIFIED")).into_response()
+        }
         Method::DELETE => match inner.objects.get(&path).cloned() {
             Some(object) => Json(inner.store(&path, object, "DELETED")).into_response(),
             None => failure(404, "NotFound"),
@@ -231,6 +282,24 @@ async fn serve(
             }
         },
         _ => failure(405, "MethodNotAllowed"),
+    }
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut target[key], value);
+        }
     }
 }
 

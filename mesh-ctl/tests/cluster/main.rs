@@ -3,4 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod api;
+mod bundle;
 mod lease;
+mod replicas;
+mod review;
+mod secret;
+mod wait;

@@ -13,11 +13,11 @@ use tonic::{Code, Streaming};
 
 use crate::fixture::{CLUSTER, DEADLINE, Fixture, eventually, with_token};
 
-struct Node {
-    requests: mpsc::Sender<DeltaDiscoveryRequest>,
-    responses: Streaming<DeltaDiscoveryResponse>,
+pub(crate) struct Node {
+    pub(crate) requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    pub(crate) responses: Streaming<DeltaDiscoveryResponse>,
     /// Name to version, by kind.
-    held: HashMap<Kind, HashMap<String, String>>,
+    pub(crate) held: HashMap<Kind, HashMap<String, String>>,
 }
 
 impl Node {
@@ -36,7 +36,10 @@ impl Node {
         })
     }
 
-    async fn subscribed(fixture: &Fixture, held: HashMap<Kind, HashMap<String, String>>) -> Self {
+    pub(crate) async fn subscribed(
+        fixture: &Fixture,
+        held: HashMap<Kind, HashMap<String, String>>,
+    ) -> Self {
         let mut node = Self::connect(fixture, &fixture.token("n1")).await.unwrap();
         for kind in [Kind::Address, Kind::Authorization] {
             let initial_resource_versions = held.get(&kind).cloned().unwrap_or_default();
@@ -52,18 +55,20 @@ impl Node {
     }
 
     /// The next response, acknowledged, as text.
-    async fn next(&mut self) -> String {
+    pub(crate) async fn next(&mut self) -> String {
         let (text, ack) = self.receive().await;
         self.requests.send(ack).await.unwrap();
         text
     }
 
-    async fn receive(&mut self) -> (String, DeltaDiscoveryRequest) {
+    pub(crate) async fn receive(&mut self) -> (String, DeltaDiscoveryRequest) {
         let next = tokio::time::timeout(DEADLINE, self.responses.message()).await;
-        let response = next
+        let mut response = next
             .expect("a response in time")
             .unwrap()
             .expect("an open stream");
+        // Resources have no order of their own.
+        response.resources.sort_by(|a, b| a.name.cmp(&b.name));
         let kind = Kind::from_type_url(&response.type_url).unwrap();
         let held = self.held.entry(kind).or_default();
         let mut text = format!("{}:", kind.label());
@@ -88,7 +93,7 @@ fn short(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
-const POD: &str = "
+pub(crate) const POD: &str = "
 apiVersion: v1
 kind: Pod
 metadata: {name: extra, namespace: shop}
@@ -262,4 +267,22 @@ async fn only_trusted_nodes_are_told_anything() {
         "{}",
         status.message()
     );
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let fixture = Fixture::start().await;
+    let mut claims = Fixture::claims("n1");
+    claims["exp"] = crate::fixture::in_seconds(2).into();
+    let mut node = Node::connect(&fixture, &fixture.sign(&claims))
+        .await
+        .unwrap();
+    let end = tokio::time::timeout(DEADLINE, node.responses.message()).await;
+    let status = end.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("token has expired"), "{status}");
+    let ended = "weft_controller_dropped_streams_total{outcome=\"token_expired\"}";
+    assert_eq!(fixture.metric(ended).await, 1.0);
+    // A fresh one is let in again.
+    Node::connect(&fixture, &fixture.token("n1")).await.unwrap();
 }

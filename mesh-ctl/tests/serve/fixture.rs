@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
@@ -57,13 +58,18 @@ pub(crate) fn jwks(key: &KeyPair, id: &str) -> String {
 
 impl Fixture {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With more options.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name).display().to_string();
         std::fs::create_dir(at("config")).unwrap();
         std::fs::write(at("config/cluster.yaml"), CLUSTER).unwrap();
         let key = KeyPair::generate().unwrap();
         std::fs::write(at("jwks.json"), jwks(&key, "k1")).unwrap();
-        let config = Config::parse_from([
+        let mut arguments = vec![
             "mesh-controller".to_owned(),
             format!("--config-dir={}", at("config")),
             format!("--ca-dir={}", at("ca")),
@@ -73,7 +79,9 @@ impl Fixture {
             "--node-account=weft-system/weft-node".into(),
             "--server-name=controller.test".into(),
             "--server-name=127.0.0.1".into(),
-        ]);
+        ];
+        arguments.extend(options.iter().map(ToString::to_string));
+        let config = Config::parse_from(arguments);
         let controller = Controller::start(config.clone()).await.unwrap();
         Self {
             directory,
@@ -89,6 +97,12 @@ impl Fixture {
         self.controller = Some(Controller::start(self.config.clone()).await.unwrap());
     }
 
+    /// Another controller beside it, over the same files; the fixture's clients go to it from now on.
+    pub(crate) async fn fail_over(&mut self) -> Controller {
+        let other = Controller::start(self.config.clone()).await.unwrap();
+        self.controller.replace(other).unwrap()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -100,17 +114,37 @@ impl Fixture {
         std::fs::rename(draft, self.path("config").join(name)).unwrap();
     }
 
-    fn address(&self) -> SocketAddr {
+    /// Puts `cluster` in place, and returns when the controller has it.
+    pub(crate) async fn change(&self, cluster: &str) {
+        static MARKS: AtomicUsize = AtomicUsize::new(0);
+        let mark = format!("mark-{}-end", MARKS.fetch_add(1, Ordering::Relaxed));
+        let pod = format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {mark}, namespace: shop}}\n\
+             spec: {{nodeName: nowhere}}\nstatus: {{podIP: 10.9.9.9}}\n"
+        );
+        self.write("cluster.yaml", &format!("{cluster}{pod}"));
+        eventually("the change is read", || async {
+            self.get("/debug/resources").await.contains(&mark)
+        })
+        .await;
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
         self.controller.as_ref().unwrap().address
     }
 
     pub(crate) async fn channel(&self) -> Channel {
+        self.try_channel().await.unwrap()
+    }
+
+    /// Trusts the roots that are in the directory now.
+    pub(crate) async fn try_channel(&self) -> Result<Channel, tonic::transport::Error> {
         let root = std::fs::read_to_string(self.path("ca/root-cert.pem")).unwrap();
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(root))
             .domain_name("controller.test");
         let endpoint = Channel::from_shared(format!("https://{}", self.address())).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+        endpoint.tls_config(tls).unwrap().connect().await
     }
 
     /// The claims of a good token for a node.

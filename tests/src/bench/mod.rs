@@ -8,6 +8,7 @@
 mod arm;
 mod capability;
 mod contender;
+pub mod controller;
 mod cpu;
 mod crowd;
 mod disturbance;
@@ -25,6 +26,7 @@ mod server;
 mod soak;
 mod world;
 
+pub use controller::{ControllerOptions, controller};
 pub use peer::PeerPath;
 pub use plot::plot;
 pub use scaling::scaling;

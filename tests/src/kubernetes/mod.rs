@@ -160,7 +160,10 @@ impl ControlPlane {
                 "service-cluster-ip-range",
                 "10.96.0.0/12,fd00:96::/108".into(),
             ),
-            ("feature-gates", "IPv6DualStack=true".into()),
+            (
+                "feature-gates",
+                "IPv6DualStack=true,EndpointSliceTerminatingCondition=true".into(),
+            ),
             ("authorization-mode", "Node,RBAC".into()),
             ("allow-privileged", "true".into()),
             // It would wait for accounts that a controller makes.

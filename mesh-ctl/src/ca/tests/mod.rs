@@ -1,16 +1,32 @@
 //! The authority: its files, its refusals, and what its certificates say.
 
+mod requests;
+mod rotation;
+mod service;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use mesh_common::identity::SpiffeId;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose, SanType,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::{Authority, csr, sign};
+use crate::ca::store::Store;
+use crate::ca::{CaError, Directory, Signer, sign};
+
+/// As a controller opens it: created when there is none.
+fn open(directory: &Path) -> Result<Signer, CaError> {
+    let store = Store::Directory(Directory::new(directory.into()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let material = runtime.block_on(store.read_or_create())?;
+    Signer::load(&material, store.place(), SystemTime::now())
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn identity() -> SpiffeId {
     "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap()
@@ -33,7 +49,7 @@ fn write(directory: &Path, files: &[(&str, &str)]) {
 }
 
 fn refusal(directory: &Path) -> String {
-    let Err(error) = Authority::open(directory) else {
+    let Err(error) = open(directory) else {
         panic!("was accepted")
     };
     let line = error.to_string();
@@ -45,23 +61,23 @@ fn refusal(directory: &Path) -> String {
 fn creates_once_and_loads_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ca");
-    let first = Authority::open(&path).unwrap();
+    let first = open(&path).unwrap();
     let mode = std::fs::metadata(path.join("ca-key.pem"))
         .unwrap()
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(first.not_after() > SystemTime::now() + Duration::from_secs(9 * 365 * 24 * 3600));
-    let again = Authority::open(&path).unwrap();
+    let again = open(&path).unwrap();
     assert_eq!(first.roots_pem(), again.roots_pem());
 }
 
 #[test]
 fn a_leaf_says_what_it_must_and_no_more() {
     let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::open(directory.path()).unwrap();
+    let signer = open(directory.path()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let issued = sign::workload(&authority, &identity(), &key, Duration::from_secs(3600)).unwrap();
+    let issued = sign::workload(&signer, &identity(), &key, HOUR, SystemTime::now()).unwrap();
     let (_, leaf) = X509Certificate::from_der(&issued.certificate).unwrap();
     assert_eq!(leaf.subject().iter().count(), 0);
     let san = leaf.subject_alternative_name().unwrap().unwrap();
@@ -79,7 +95,7 @@ fn a_leaf_says_what_it_must_and_no_more() {
         validity.not_after.timestamp() - validity.not_before.timestamp(),
         3600 + 120
     );
-    let other = sign::workload(&authority, &identity(), &key, Duration::from_secs(3600)).unwrap();
+    let other = sign::workload(&signer, &identity(), &key, HOUR, SystemTime::now()).unwrap();
     assert_ne!(issued.serial, other.serial);
 }
 
@@ -101,9 +117,9 @@ fn an_intermediate_is_loaded_and_sent() {
             ("cert-chain.pem", &chain),
         ],
     );
-    let authority = Authority::open(directory.path()).unwrap();
-    assert_eq!(authority.intermediates, [middle.der().clone()]);
-    assert_eq!(authority.roots, [root.der().clone()]);
+    let signer = open(directory.path()).unwrap();
+    assert_eq!(signer.intermediates, [middle.der().clone()]);
+    assert_eq!(signer.roots, [root.der().clone()]);
 
     let stranger =
         CertifiedIssuer::self_signed(ca_params("stranger"), KeyPair::generate().unwrap()).unwrap();
@@ -115,7 +131,7 @@ fn an_intermediate_is_loaded_and_sent() {
 fn bad_files_are_named_with_the_remedy() {
     let fresh = || {
         let directory = tempfile::tempdir().unwrap();
-        Authority::open(directory.path()).unwrap();
+        open(directory.path()).unwrap();
         directory
     };
     let directory = fresh();
@@ -164,72 +180,37 @@ fn bad_files_are_named_with_the_remedy() {
     }
 }
 
-fn request(names: &[&str], key: &KeyPair) -> String {
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = names
-        .iter()
-        .map(|name| SanType::URI((*name).try_into().unwrap()))
-        .collect();
-    params.serialize_request(key).unwrap().pem().unwrap()
-}
-
-/// An RSA key of 1024 bits, properly signed.
-const SHORT_RSA: &str = "-----BEGIN CERTIFICATE REQUEST-----
-MIIBSzCBtQIBADAMMQowCAYDVQQDDAF4MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCB
-iQKBgQDCr8ndLpOEo40Yyk5E0dBJAHJx/27EiSlWtn3a/m/2tZANS2viW+LTksrq
-ffpm5ysS+UrqezzaUIubidTg3pVQCnQaM+g/heGyes2VkiRtTMRTxZzxWH8cQfa+
-Yh2pYwMFgUHvnqNi9I07zCreNpxI/KPh6girJL6Y3Yz+JjfrnwIDAQABoAAwDQYJ
-KoZIhvcNAQELBQADgYEAVey5dUAZfkXh8pKBe0r9sTKDRUvsVefWyqjkCiy4r4Ol
-NATRa5THIUkDOY10lzWBb1MnHpcBxDpDJ2m1vuclbHrsQOoN4ppsJsQdZwypJFhK
-6hwwr/0IRw4nDjBamZJ+3/Pm87yknNP6bJeT4WyqU+cP38dMU5uDof2kWudFsT4=
------END CERTIFICATE REQUEST-----
-";
-
 #[test]
-fn requests_are_checked() {
-    let own = identity();
-    let key = KeyPair::generate().unwrap();
-    let reason = |pem: &str| csr::public_key(pem, &own).unwrap_err().reason();
-    let accepted = |pem: &str| drop(csr::public_key(pem, &own).unwrap());
-    accepted(&request(&[own.as_str()], &key));
-    accepted(&request(&[], &key));
-    accepted(&request(
-        &[],
-        &KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap(),
-    ));
-    accepted(&request(
-        &[],
-        &KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap(),
-    ));
-
-    assert_eq!(reason("nonsense"), "malformed_csr");
-    let foreign = "spiffe://cluster.local/ns/shop/sa/admin";
-    assert_eq!(reason(&request(&[foreign], &key)), "csr_foreign_name");
-    assert_eq!(
-        reason(&request(&[own.as_str(), foreign], &key)),
-        "csr_foreign_name"
-    );
-    let mut params = CertificateParams::new(vec!["example.com".to_owned()]).unwrap();
-    let dns = params.serialize_request(&key).unwrap().pem().unwrap();
-    assert_eq!(reason(&dns), "csr_foreign_name");
-    params.subject_alt_names.clear();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = params.serialize_request(&key).unwrap().pem().unwrap();
-    assert_eq!(reason(&ca), "csr_foreign_name");
-    let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    assert_eq!(reason(&request(&[], &ed25519)), "csr_key");
-    assert_eq!(reason(SHORT_RSA), "csr_key");
-
-    // One byte of the signature is turned.
-    use base64::Engine as _;
-    let engine = base64::engine::general_purpose::STANDARD;
-    let pem = request(&[own.as_str()], &key);
-    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    let mut der = engine.decode(body).unwrap();
-    *der.last_mut().unwrap() ^= 1;
-    let forged = format!(
-        "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
-        engine.encode(der)
-    );
-    assert_eq!(reason(&forged), "csr_signature");
+fn nothing_outlives_the_signer_or_what_it_hangs_on() {
+    let now = SystemTime::now();
+    let ending = |name: &str, after: Duration| {
+        let mut params = ca_params(name);
+        params.not_after = (now + after).into();
+        params
+    };
+    for (root_ends, signer_ends) in [(10 * HOUR, HOUR / 2), (HOUR / 2, 10 * HOUR)] {
+        let key = KeyPair::generate().unwrap();
+        let root = CertifiedIssuer::self_signed(ending("root", root_ends), key).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let key_pem = key.serialize_pem();
+        let middle = ending("middle", signer_ends);
+        let middle = CertifiedIssuer::signed_by(middle, key, &root).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        write(
+            directory.path(),
+            &[
+                ("ca-cert.pem", &middle.pem()),
+                ("ca-key.pem", &key_pem),
+                ("root-cert.pem", &root.pem()),
+            ],
+        );
+        let signer = open(directory.path()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let issued = sign::workload(&signer, &identity(), &key, 24 * HOUR, now).unwrap();
+        assert!(issued.not_after <= now + HOUR / 2);
+        assert_eq!(issued.not_after, signer.not_after());
+        let late = signer.not_after();
+        let refused = sign::workload(&signer, &identity(), &key, HOUR, late);
+        assert!(refused.is_err(), "the signer has ended");
+    }
 }
