@@ -38,27 +38,35 @@ impl Authorization {
     }
 }
 
-/// The rules of an AUDIT policy; none when it is another kind of policy. Extensions with other names are
-/// left alone: they belong to others.
-pub(super) fn rules(from: &Authorization) -> Result<Option<Vec<Rule>>, FieldError> {
-    let Some(at) = from
+impl Authorization {
+    /// The rules of an AUDIT policy; none when it is another kind of policy, or when they cannot be read.
+    /// Extensions with other names are left alone: they belong to others.
+    #[must_use]
+    pub fn audited(&self) -> Option<Vec<Rule>> {
+        let config = extension(self)?.config.as_ref()?;
+        let audited = AuditedRules::decode(&*config.value).ok()?;
+        (config.type_url == TYPE_URL).then_some(audited.rules)
+    }
+}
+
+fn extension(policy: &Authorization) -> Option<&Extension> {
+    policy
         .extensions
         .iter()
-        .position(|extension| extension.name == NAME)
-    else {
+        .find(|extension| extension.name == NAME)
+}
+
+/// The rules of an AUDIT policy; none when it is another kind of policy.
+pub(super) fn rules(from: &Authorization) -> Result<Option<Vec<Rule>>, FieldError> {
+    if extension(from).is_none() {
         return Ok(None);
-    };
-    let wrong = |why: &str| FieldError::new(format_args!("extensions[{at}]"), why);
-    if !from.rules.is_empty() || from.action != i32::from(Action::Deny) {
-        return Err(wrong("an AUDIT policy is a DENY policy without rules"));
     }
-    let config = from
-        .extensions
-        .get(at)
-        .and_then(|extension| extension.config.as_ref());
-    let audited = config
-        .filter(|config| config.type_url == TYPE_URL)
-        .and_then(|config| AuditedRules::decode(&*config.value).ok())
-        .ok_or_else(|| wrong("its rules cannot be read"))?;
-    Ok(Some(audited.rules))
+    let why = match from.audited() {
+        Some(rules) if from.rules.is_empty() && from.action == i32::from(Action::Deny) => {
+            return Ok(Some(rules));
+        }
+        Some(_) => "an AUDIT policy is a DENY policy without rules, and this is not one",
+        None => "the rules of the AUDIT policy cannot be read",
+    };
+    Err(FieldError::new("extensions", why))
 }

@@ -49,7 +49,8 @@ pub fn policy(rounds: u32) -> Result<Report> {
     let pairs: Vec<_> = names.iter().skip(2).map(|name| (*name, names[1])).collect();
     let notes = vec![
         format!("of the policies, {MATCHING} name the caller, or the only one does"),
-        "explain evaluates every policy that applies; change is one policy replaced and compiled".into(),
+        "explain evaluates every policy that applies; change is one policy replaced and compiled"
+            .into(),
     ];
     Ok(samples.report(&pairs, Machine::read([].into())?, notes))
 }
@@ -86,12 +87,19 @@ impl World {
         };
         for mesh in [(&self.mesh, workload), (&self.elsewhere, far)] {
             let said = [OPEN, CLOSED].map(|port| say(mesh.0, mesh.1, port));
-            ensure!(said == [Reason::AllowRule, Reason::NoAllowMatched], "decided {said:?}");
+            ensure!(
+                said == [Reason::AllowRule, Reason::NoAllowMatched],
+                "decided {said:?}"
+            );
         }
-        let decision = |mesh, workload, port| time(|| drop(black_box(say(mesh, workload, black_box(port)))));
+        let decision =
+            |mesh, workload, port| time(|| drop(black_box(say(mesh, workload, black_box(port)))));
         let explained = time(|| {
             let policies = self.mesh.policies_for(workload);
-            drop(black_box(explain(&policies, &self.connection(black_box(CLOSED)))));
+            drop(black_box(explain(
+                &policies,
+                &self.connection(black_box(CLOSED)),
+            )));
         });
         // A builder that shares all it holds with a snapshot, as in an agent.
         let mut builder = self.here.clone();
@@ -107,8 +115,16 @@ impl World {
         broken?;
         Ok(vec![
             ("decide-allow", "ns", decision(&self.mesh, workload, OPEN)),
-            ("decide-default-deny", "ns", decision(&self.mesh, workload, CLOSED)),
-            ("decide-elsewhere", "ns", decision(&self.elsewhere, far, OPEN)),
+            (
+                "decide-default-deny",
+                "ns",
+                decision(&self.mesh, workload, CLOSED),
+            ),
+            (
+                "decide-elsewhere",
+                "ns",
+                decision(&self.elsewhere, far, OPEN),
+            ),
             ("explain", "ns", explained),
             ("change", "ns", change),
         ])
@@ -174,14 +190,20 @@ fn policy_of(n: usize, namespace: String) -> Authorization {
         false => format!("account-{n}"),
     };
     let principal = StringMatch {
-        match_type: Some(MatchType::Exact(format!("cluster.local/ns/shop/sa/{account}"))),
+        match_type: Some(MatchType::Exact(format!(
+            "cluster.local/ns/shop/sa/{account}"
+        ))),
     };
     let from = Match {
         principals: vec![principal],
         ..Match::default()
     };
     let to = Match {
-        destination_ports: vec![if n == 0 { OPEN.into() } else { 1_000 + (n % 1_000) as u32 }],
+        destination_ports: vec![if n == 0 {
+            OPEN.into()
+        } else {
+            1_000 + (n % 1_000) as u32
+        }],
         ..Match::default()
     };
     // Policies of other namespaces are not for the whole mesh.

@@ -1,5 +1,6 @@
 mod conditions;
 mod decoding;
+mod explaining;
 
 use super::*;
 use crate::proto::security as wire;
