@@ -92,8 +92,11 @@ impl World {
                 "decided {said:?}"
             );
         }
-        let decision =
-            |mesh, workload, port| time(|| drop(black_box(say(mesh, workload, black_box(port)))));
+        let decision = |mesh, workload, port| {
+            time(|| {
+                black_box(say(mesh, workload, black_box(port)));
+            })
+        };
         let explained = time(|| {
             let policies = self.mesh.policies_for(workload);
             drop(black_box(explain(
