@@ -86,6 +86,20 @@ fn as_text<S: Serializer>(blocks: &[IpNet], serializer: S) -> Result<S::Ok, S::E
 }
 
 impl Rule {
+    /// How many conditions kept it from matching, by the shortest way to a match: of each clause, those of the
+    /// alternative with the fewest.
+    pub(super) fn failures(&self, conn: &Connection<'_>, action: PolicyAction) -> usize {
+        let of = |clause: &Clause| match clause.matches(conn, action) {
+            true => 0,
+            false => {
+                let alternatives = clause.matches.iter().map(|m| m.failures(conn));
+                // Without alternatives it is the clause itself that is not understood.
+                alternatives.min().unwrap_or(1)
+            }
+        };
+        self.clauses.iter().map(of).sum()
+    }
+
     pub(super) fn matches(&self, conn: &Connection<'_>, action: PolicyAction) -> bool {
         self.clauses
             .iter()
@@ -118,31 +132,52 @@ impl Match {
         if self.not_understood {
             return fail_closed(action);
         }
+        self.each_field(conn, |missed| missed == 0)
+    }
+
+    /// How many conditions do not hold.
+    fn failures(&self, conn: &Connection<'_>) -> usize {
+        let mut failures = usize::from(self.not_understood);
+        self.each_field(conn, |missed| {
+            failures += missed;
+            true
+        });
+        failures
+    }
+
+    /// Calls `visit` with how many of the conditions on each field do not hold, until it says false. Numbers
+    /// come before strings: comparing those means fetching them.
+    fn each_field(&self, conn: &Connection<'_>, mut visit: impl FnMut(usize) -> bool) -> bool {
         let namespace = conn.principal.map(SpiffeId::namespace);
         let principal = conn.principal.map(SpiffeId::principal);
         let (source, destination) = (conn.source.ip(), conn.destination.ip());
         let port = conn.destination.port();
-        let account = |m: &ServiceAccountMatch| m.matches(conn);
-        holds(&self.namespaces, &self.not_namespaces, |m| {
+        visit(missed(
+            &self.destination_ports,
+            &self.not_destination_ports,
+            |wanted| *wanted == port,
+        )) && visit(missed(&self.source_ips, &self.not_source_ips, |block| {
+            block.contains(&source)
+        })) && visit(missed(
+            &self.destination_ips,
+            &self.not_destination_ips,
+            |block| block.contains(&destination),
+        )) && visit(missed(&self.namespaces, &self.not_namespaces, |m| {
             m.matches(namespace)
-        }) && holds(&self.service_accounts, &self.not_service_accounts, account)
-            && holds(&self.principals, &self.not_principals, |m| {
-                m.matches(principal)
-            })
-            && holds(&self.source_ips, &self.not_source_ips, |b| {
-                b.contains(&source)
-            })
-            && holds(&self.destination_ips, &self.not_destination_ips, |b| {
-                b.contains(&destination)
-            })
-            && holds(&self.destination_ports, &self.not_destination_ports, |p| {
-                *p == port
-            })
+        })) && visit(missed(
+            &self.service_accounts,
+            &self.not_service_accounts,
+            |m| m.matches(conn),
+        )) && visit(missed(&self.principals, &self.not_principals, |m| {
+            m.matches(principal)
+        }))
     }
 }
 
-fn holds<T>(any: &[T], none: &[T], matches: impl Fn(&T) -> bool) -> bool {
-    (any.is_empty() || any.iter().any(&matches)) && !none.iter().any(&matches)
+/// Of a field and its negation, how many are stated and do not hold.
+fn missed<T>(any: &[T], none: &[T], matches: impl Fn(&T) -> bool) -> usize {
+    let absent = !any.is_empty() && !any.iter().any(&matches);
+    usize::from(absent) + usize::from(none.iter().any(&matches))
 }
 
 impl StringMatch {

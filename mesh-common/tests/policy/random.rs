@@ -39,7 +39,7 @@ pub(crate) fn pick<T: Copy>(rng: &mut StdRng, from: &[T]) -> T {
 }
 
 pub(crate) fn chance(rng: &mut StdRng, one_in: u32) -> bool {
-    rng.next_u32() % one_in == 0
+    rng.next_u32().is_multiple_of(one_in)
 }
 
 pub(crate) fn facts(rng: &mut StdRng) -> Facts {

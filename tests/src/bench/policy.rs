@@ -1,16 +1,17 @@
 //! What a policy decision costs, and whether it costs more when there are more policies.
 //!
-//! In each size ten policies (or the only one) name the caller, and the last of them decides. In
-//! `decide-allow`, `decide-default-deny`, `explain` and `change` all policies apply to the destination, by
-//! every scope; in `decide-elsewhere` the others belong to other namespaces.
+//! Of the policies, ten name each caller, or the only one does. In `decide-elsewhere` all but those of one
+//! caller belong to other namespaces; otherwise all apply to the destination, by every scope.
+//! `decide-allow` and `decide-default-deny` judge one caller over and over, `decide-any-caller` all of them
+//! by turns.
 
 use super::report::{Machine, Report, Samples};
 use anyhow::{Context as _, Result, ensure};
 use mesh_common::identity::SpiffeId;
-use mesh_common::policy::{Connection, Reason, decide, explain};
+use mesh_common::policy::{Connection, Reason, decide, explain, nearest};
 use mesh_common::proto::security::string_match::MatchType;
 use mesh_common::proto::security::{
-    Action, Authorization, Clause, Match, Rule, Scope, StringMatch,
+    Action, Address, Authorization, Clause, Match, Rule, Scope, StringMatch,
 };
 use mesh_common::proto::workload as wire;
 use mesh_common::snapshot::{Snapshot, SnapshotBuilder};
@@ -20,11 +21,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SIZES: [usize; 3] = [1, 100, 10_000];
-/// How many policies name the caller.
+/// How many policies name each caller.
 const MATCHING: usize = 10;
 const UID: &str = "Kubernetes//Pod/shop/web";
-const CALLER: &str = "caller";
-/// The port that the last policy of the caller opens, and one that none does.
+/// The port that one policy of each caller opens, and one that none does.
 const OPEN: u16 = 8080;
 const CLOSED: u16 = 9090;
 /// How long one figure is measured in one round.
@@ -61,7 +61,7 @@ struct World {
     here: SnapshotBuilder,
     mesh: Snapshot,
     elsewhere: Snapshot,
-    caller: SpiffeId,
+    callers: Vec<SpiffeId>,
 }
 
 impl World {
@@ -76,14 +76,16 @@ impl World {
             mesh: here.to_snapshot(),
             here,
             elsewhere: far.to_snapshot(),
-            caller: format!("spiffe://cluster.local/ns/shop/sa/{CALLER}").parse()?,
+            callers: (0..size.div_ceil(MATCHING))
+                .map(|n| format!("spiffe://{}", principal(n)).parse())
+                .collect::<Result<_, _>>()?,
         })
     }
 
     fn measure(&self) -> Result<Vec<(&'static str, &'static str, f64)>> {
         let (workload, far) = (destination(&self.mesh)?, destination(&self.elsewhere)?);
         let say = |mesh: &Snapshot, workload: &Workload, port| {
-            decide(&mesh.policies_for(workload), &self.connection(port)).reason
+            decide(&mesh.policies_for(workload), &self.connection(0, port)).reason
         };
         for mesh in [(&self.mesh, workload), (&self.elsewhere, far)] {
             let said = [OPEN, CLOSED].map(|port| say(mesh.0, mesh.1, port));
@@ -97,11 +99,24 @@ impl World {
                 black_box(say(mesh, workload, black_box(port)));
             })
         };
+        let mut caller = 0;
+        let any_caller = time(|| {
+            caller = (caller + 1) % self.callers.len();
+            let policies = self.mesh.policies_for(workload);
+            drop(black_box(decide(&policies, &self.connection(caller, OPEN))));
+        });
+        let nearest = time(|| {
+            let policies = self.mesh.policies_for(workload);
+            drop(black_box(nearest(
+                &policies,
+                &self.connection(0, black_box(CLOSED)),
+            )));
+        });
         let explained = time(|| {
             let policies = self.mesh.policies_for(workload);
             drop(black_box(explain(
                 &policies,
-                &self.connection(black_box(CLOSED)),
+                &self.connection(0, black_box(CLOSED)),
             )));
         });
         // A builder that shares all it holds with a snapshot, as in an agent.
@@ -128,16 +143,18 @@ impl World {
                 "ns",
                 decision(&self.elsewhere, far, OPEN),
             ),
+            ("decide-any-caller", "ns", any_caller),
+            ("nearest", "ns", nearest),
             ("explain", "ns", explained),
             ("change", "ns", change),
         ])
     }
 
-    fn connection(&self, port: u16) -> Connection<'_> {
+    fn connection(&self, caller: usize, port: u16) -> Connection<'_> {
         Connection {
             source: ([10, 0, 0, 1], 40_000).into(),
             destination: ([10, 0, 0, 2], port).into(),
-            principal: Some(&self.caller),
+            principal: self.callers.get(caller),
         }
     }
 }
@@ -178,35 +195,38 @@ fn mesh(size: usize, namespace: impl Fn(usize) -> String) -> Result<SnapshotBuil
         authorization_policies: listed,
         ..wire::Workload::default()
     };
-    let address = wire::Address {
+    let resource = wire::Address {
         r#type: Some(wire::address::Type::Workload(workload)),
     };
-    builder.upsert_address(UID, address)?;
+    builder.upsert_address(UID, resource)?;
     Ok(builder)
 }
 
-/// The policy of that number: the first ten name the caller, and the first of all opens [`OPEN`] to it. Its
-/// name puts it last, so that the others of the caller are looked at before.
+fn principal(caller: usize) -> String {
+    format!("cluster.local/ns/shop/sa/account-{caller}")
+}
+
+/// The policy of that number: ten name one caller, and the first of them opens [`OPEN`]. Names count down, so
+/// that the others of the caller come before it where scopes are equal.
 fn policy_of(n: usize, namespace: String) -> Authorization {
-    let account = match n < MATCHING {
-        true => CALLER.to_owned(),
-        false => format!("account-{n}"),
+    let exact = |value| StringMatch {
+        match_type: Some(MatchType::Exact(value)),
     };
-    let principal = StringMatch {
-        match_type: Some(MatchType::Exact(format!(
-            "cluster.local/ns/shop/sa/{account}"
-        ))),
+    let excluded = Address {
+        address: vec![10, 0, 0, 0],
+        length: 8,
     };
     let from = Match {
-        principals: vec![principal],
+        principals: vec![exact(principal(n / MATCHING))],
+        not_source_ips: if n % MATCHING == 0 {
+            Vec::new()
+        } else {
+            vec![excluded]
+        },
         ..Match::default()
     };
     let to = Match {
-        destination_ports: vec![if n == 0 {
-            OPEN.into()
-        } else {
-            1_000 + (n % 1_000) as u32
-        }],
+        destination_ports: vec![OPEN.into(), 8443],
         ..Match::default()
     };
     // Policies of other namespaces are not for the whole mesh.

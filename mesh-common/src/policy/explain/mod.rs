@@ -9,7 +9,7 @@ mod trace;
 use serde::Serialize;
 use std::sync::Arc;
 
-use super::{Connection, Hit, PolicyAction, PolicySet, Reports, Scope, Verdict};
+use super::{Connection, Hit, Policy, PolicyAction, PolicySet, Reports, Rule, Scope, Verdict};
 
 /// A verdict, and how each policy that applies came to it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -124,18 +124,23 @@ pub fn explain(policies: &PolicySet<'_>, conn: &Connection<'_>) -> Explanation {
     }
 }
 
-/// The rule of an ALLOW policy that came nearest to a connection which none of them matches.
+/// The rule of an ALLOW policy that came nearest to a connection which none of them matches: what an
+/// explanation says, without the rest of it.
 #[must_use]
 pub fn nearest(policies: &PolicySet<'_>, conn: &Connection<'_>) -> Option<NearMiss> {
     let conn = &conn.canonical();
-    let closed = policies
-        .iter()
-        .filter(|policy| policy.action == PolicyAction::Allow && !policy.dry_run);
-    near_miss(
-        &closed
-            .map(|policy| trace::policy(policy, conn))
-            .collect::<Vec<_>>(),
-    )
+    let closed = || {
+        policies
+            .iter()
+            .filter(|policy| policy.action == PolicyAction::Allow && !policy.dry_run)
+    };
+    let rules =
+        closed().flat_map(|policy| policy.rules.iter().enumerate().map(move |at| (policy, at)));
+    let failures =
+        |(policy, (_, rule)): &(&Arc<Policy>, (usize, &Rule))| rule.failures(conn, policy.action);
+    let (policy, (rule, _)) = rules.min_by_key(failures)?;
+    // Only the nearest is looked at closely; it matches if any does.
+    near_miss(&[trace::policy(policy, conn)]).filter(|miss| miss.rule == rule)
 }
 
 impl PolicyTrace {

@@ -185,18 +185,18 @@ fn condition(of: &Value, own: &str) -> Term {
     let mut m = Match::default();
     match of["key"].as_str().unwrap() {
         "source.ip" | "remote.ip" => {
-            (m.source_ips, m.not_source_ips) = (blocks(&any), blocks(&none))
+            (m.source_ips, m.not_source_ips) = (blocks(&any), blocks(&none));
         }
         "source.namespace" => (m.namespaces, m.not_namespaces) = (strings(&any), strings(&none)),
         "source.principal" => {
-            (m.principals, m.not_principals) = (principals(&any), principals(&none))
+            (m.principals, m.not_principals) = (principals(&any), principals(&none));
         }
         "source.serviceAccount" => {
             (m.service_accounts, m.not_service_accounts) =
                 (accounts(&any, own), accounts(&none, own));
         }
         "destination.ip" => {
-            (m.destination_ips, m.not_destination_ips) = (blocks(&any), blocks(&none))
+            (m.destination_ips, m.not_destination_ips) = (blocks(&any), blocks(&none));
         }
         "destination.port" => {
             (m.destination_ports, m.not_destination_ports) = (ports(&any), ports(&none));
