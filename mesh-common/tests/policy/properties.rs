@@ -55,11 +55,13 @@ impl World {
         index
     }
 
-    fn decide(&self, facts: &Facts) -> Verdict {
-        decide(
-            &self.index().of(self.namespace, &self.names()),
-            &connection(facts),
-        )
+    /// The verdict on each connection.
+    fn decide(&self, all: &[Facts]) -> Vec<Verdict> {
+        let index = self.index();
+        let policies = index.of(self.namespace, &self.names());
+        all.iter()
+            .map(|facts| decide(&policies, &connection(facts)))
+            .collect()
     }
 }
 
@@ -188,18 +190,15 @@ fn consistent(explanation: &Explanation) {
 #[test]
 fn a_deny_policy_never_widens() {
     check(|rng, mut world, all| {
-        let before: Vec<_> = all.iter().map(|facts| world.decide(facts)).collect();
+        let before = world.decide(all);
         let mut added = random::policy(rng, "added");
         added.policy.action = Action::Deny.into();
         world
             .listed
             .extend(random::chance(rng, 2).then(|| added.key()));
         world.policies.push(added);
-        for (before, facts) in before.iter().zip(all) {
-            assert!(
-                before.is_allow() || !world.decide(facts).is_allow(),
-                "{facts:?}"
-            );
+        for ((before, after), facts) in before.iter().zip(world.decide(all)).zip(all) {
+            assert!(before.is_allow() || !after.is_allow(), "{facts:?}");
         }
     });
 }
@@ -210,15 +209,14 @@ fn a_deny_policy_never_widens() {
 #[test]
 fn an_allow_policy_never_narrows_what_others_allow() {
     check(|rng, mut world, all| {
-        let before: Vec<_> = all.iter().map(|facts| world.decide(facts)).collect();
+        let before = world.decide(all);
         let mut added = random::policy(rng, "added");
         (added.policy.action, added.audit) = (Action::Allow.into(), false);
         world
             .listed
             .extend(random::chance(rng, 2).then(|| added.key()));
         world.policies.push(added);
-        for (before, facts) in before.iter().zip(all) {
-            let after = world.decide(facts);
+        for ((before, after), facts) in before.iter().zip(world.decide(all)).zip(all) {
             match before.reason {
                 Reason::NoPolicy if !after.is_allow() => {
                     assert_eq!(after.reason, Reason::NoAllowMatched);
@@ -261,23 +259,26 @@ fn the_order_and_the_way_policies_come_do_not_matter() {
             .iter()
             .for_each(|stated| upsert(&mut index, stated.sent()));
         index.compile();
-        for facts in all {
-            let (conn, expected) = (connection(facts), world.decide(facts));
-            assert_eq!(decide(&index.of(world.namespace, &kept), &conn), expected);
-            assert_eq!(decide(&index.of(world.namespace, &names), &conn), expected);
-        }
+        let expected = world.decide(all);
+        let verdicts = |index: &PolicyIndex, names: &PolicyNames| -> Vec<_> {
+            let policies = index.of(world.namespace, names);
+            let decided = all
+                .iter()
+                .map(|facts| decide(&policies, &connection(facts)));
+            decided.collect()
+        };
+        assert_eq!(verdicts(&index, &kept), expected);
+        assert_eq!(verdicts(&index, &names), expected);
+        // Nobody has the list any more: it is compiled for the question.
         index.release(&names);
-        for facts in all {
-            let verdict = decide(&index.of(world.namespace, &names), &connection(facts));
-            assert_eq!(verdict, world.decide(facts));
-        }
+        assert_eq!(verdicts(&index, &names), expected);
     });
 }
 
 #[test]
 fn what_others_add_to_a_policy_as_a_whole_does_not_alter_a_verdict() {
     check(|rng, mut world, all| {
-        let before: Vec<_> = all.iter().map(|facts| world.decide(facts)).collect();
+        let before = world.decide(all);
         for stated in &mut world.policies {
             let name = format!("other-{}", rng.random_range(0..9));
             stated
@@ -285,7 +286,6 @@ fn what_others_add_to_a_policy_as_a_whole_does_not_alter_a_verdict() {
                 .extensions
                 .push(Extension { name, config: None });
         }
-        let after: Vec<_> = all.iter().map(|facts| world.decide(facts)).collect();
-        assert_eq!(before, after);
+        assert_eq!(before, world.decide(all));
     });
 }
