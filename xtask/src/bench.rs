@@ -214,7 +214,7 @@ impl Dataplane {
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Dataplane};
+    use super::Command;
     use clap::Parser;
     use std::path::Path;
 

@@ -94,9 +94,8 @@ fn action(policy: &AuthorizationPolicy) -> Result<WireAction, &'static str> {
             Err("targetRefs: is attached to a waypoint, which Weft does not run yet")
         }
         Action::Allow => Ok(WireAction::Allow),
-        Action::Deny => Ok(WireAction::Deny),
-        // A policy without effect, to which the rules to report are attached.
-        Action::Audit => Ok(WireAction::Deny),
+        // AUDIT is a DENY policy without effect, to which the rules to report are attached.
+        Action::Deny | Action::Audit => Ok(WireAction::Deny),
         Action::Custom => Err("action: is CUSTOM, which needs an external authorizer"),
     }
 }
