@@ -218,7 +218,7 @@ fn policy_of(n: usize, namespace: String) -> Authorization {
     };
     let from = Match {
         principals: vec![exact(principal(n / MATCHING))],
-        not_source_ips: if n % MATCHING == 0 {
+        not_source_ips: if n.is_multiple_of(MATCHING) {
             Vec::new()
         } else {
             vec![excluded]
