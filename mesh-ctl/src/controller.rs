@@ -197,8 +197,12 @@ impl Controller {
                 .filter(|_| config.publication.publish_roots)
                 .map(|client| {
                     let name = lease::process_name();
-                    let lease =
-                        Lease::new(client.clone(), &config.root_namespace, ROOTS_LEASE, &name);
+                    let lease = Lease::new(
+                        client.clone(),
+                        client.default_namespace(),
+                        ROOTS_LEASE,
+                        &name,
+                    );
                     let (held, holder) = lease.start(stop.clone());
                     let target = config.bundle_target();
                     let roots = Arc::clone(&authority);

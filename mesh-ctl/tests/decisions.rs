@@ -18,7 +18,7 @@ fn snapshot(yaml: &str) -> Snapshot {
     let options = Options {
         cluster_id: "Kubernetes".into(),
         trust_domain: "cluster.local".into(),
-        trust_domain_aliases: Vec::new(),
+        trust_domain_aliases: vec!["old.example".into()],
         root_namespace: "istio-system".into(),
         dataplane_label: "istio.io/dataplane-mode".into(),
         dataplane_value: "ambient".into(),
@@ -156,4 +156,27 @@ spec:
         verdict(&snapshot, "web", 80, Some("guest")),
         "-shop/callers"
     );
+}
+
+#[test]
+fn a_principal_of_an_alias_is_the_same_of_the_trust_domain() {
+    let snapshot = snapshot(&format!(
+        "{PODS}
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: callers, namespace: shop}}
+spec: {{rules: [{{from: [{{source: {{principals: [old.example/ns/shop/sa/client]}}}}]}}]}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: never, namespace: shop}}
+spec: {{action: DENY, rules: [{{from: [{{source: {{principals: [old.example/ns/shop/sa/evil, elsewhere/ns/shop/sa/client]}}}}]}}]}}
+"
+    ));
+    assert_eq!(
+        verdict(&snapshot, "web", 80, Some("client")),
+        "+shop/callers"
+    );
+    assert_eq!(verdict(&snapshot, "web", 80, Some("evil")), "-shop/never");
+    assert!(verdict(&snapshot, "web", 80, Some("other")).starts_with('-'));
 }

@@ -94,7 +94,9 @@ impl Follower {
         };
         match loaded {
             Ok((material, signer)) => {
-                self.complaint = None;
+                if self.complaint.take().is_some() {
+                    tracing::info!(place = %self.store.place(), "the certificate authority is usable again");
+                }
                 self.metrics.ca_loaded(true, &signer);
                 if material != self.material {
                     tracing::info!(

@@ -35,7 +35,7 @@ pub struct Target {
     pub label: String,
     /// Its value.
     pub value: String,
-    /// Namespaces that need it although they are not enrolled: where the node agents run.
+    /// Namespaces that need it although they are not enrolled, if they exist: where the node agents run.
     pub always: BTreeSet<String>,
 }
 
@@ -128,9 +128,6 @@ impl Publisher {
         let mut events = stream::select(self.namespaces(), self.config_maps());
         let mut signer = self.authority.subscribe();
         let mut known = Known::new();
-        for namespace in &self.target.always {
-            known.entry(namespace.clone()).or_default().enrolled = true;
-        }
         let (mut namespaces, mut config_maps) = (false, false);
         loop {
             let roots = signer.borrow_and_update().roots_pem();
@@ -144,36 +141,12 @@ impl Publisher {
                     None => return,
                     Some(Event::Listed(Listing::Namespaces)) => namespaces = true,
                     Some(Event::Listed(Listing::ConfigMaps)) => config_maps = true,
-                    Some(event) => self.learn(&mut known, event),
+                    Some(event) => learn(&mut known, event),
                 },
                 _ = signer.changed() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
         }
-    }
-
-    fn learn(&self, known: &mut Known, event: Event) {
-        match event {
-            Event::Namespace(name, enrolled) => {
-                let enrolled = enrolled || self.target.always.contains(&name);
-                known.entry(name).or_default().enrolled = enrolled;
-            }
-            Event::Namespaces => {
-                for (name, namespace) in known.iter_mut() {
-                    namespace.enrolled = self.target.always.contains(name);
-                }
-            }
-            Event::ConfigMap(namespace, published) => {
-                known.entry(namespace).or_default().published = published;
-            }
-            Event::ConfigMaps => {
-                for namespace in known.values_mut() {
-                    namespace.published = None;
-                }
-            }
-            Event::Listed(_) => {}
-        }
-        known.retain(|_, n| n.enrolled || n.published.is_some());
     }
 
     /// Writes what is missing or wrong; when to look again at what must wait.
@@ -244,12 +217,13 @@ impl Publisher {
     }
 
     fn namespaces(&self) -> BoxStream<'static, Event> {
-        let (label, value) = (self.target.label.clone(), self.target.value.clone());
+        let target = self.target.clone();
         let api: Api<Namespace> = Api::all(self.client.clone());
         let enrolled = move |namespace: &Namespace| {
             // One that is being deleted takes no new objects.
             let leaving = namespace.meta().deletion_timestamp.is_some();
-            !leaving && namespace.labels().get(&label) == Some(&value)
+            let labelled = namespace.labels().get(&target.label) == Some(&target.value);
+            !leaving && (labelled || target.always.contains(&namespace.name_any()))
         };
         watched(api, watcher::Config::default(), "namespaces")
             .map(move |event| match event {
@@ -280,6 +254,19 @@ impl Publisher {
             })
             .boxed()
     }
+}
+
+fn learn(known: &mut Known, event: Event) {
+    match event {
+        Event::Namespace(name, enrolled) => known.entry(name).or_default().enrolled = enrolled,
+        Event::Namespaces => known.values_mut().for_each(|n| n.enrolled = false),
+        Event::ConfigMap(namespace, published) => {
+            known.entry(namespace).or_default().published = published;
+        }
+        Event::ConfigMaps => known.values_mut().for_each(|n| n.published = None),
+        Event::Listed(_) => {}
+    }
+    known.retain(|_, n| n.enrolled || n.published.is_some());
 }
 
 /// Events of a watch that starts over, with growing pauses, when it fails.

@@ -33,7 +33,7 @@ impl Running {
             name: "istio-ca-root-cert".into(),
             label: "istio.io/dataplane-mode".into(),
             value: "ambient".into(),
-            always: ["weft-system".to_owned()].into(),
+            always: ["weft-system", "absent"].map(str::to_owned).into(),
         };
         let authority = Arc::new(Authority::new(signer()));
         let publisher = Publisher::new(
@@ -45,12 +45,14 @@ impl Running {
         let (held, holds) = watch::channel(held);
         let stop = CancellationToken::new();
         tokio::spawn(publisher.run(holds, stop.clone()));
-        Self {
+        let running = Self {
             server,
             authority,
             held,
             _stop: stop.drop_guard(),
-        }
+        };
+        running.namespace("weft-system", &json!({}));
+        running
     }
 
     fn namespace(&self, name: &str, labels: &Value) {
@@ -98,6 +100,8 @@ async fn it_is_published_where_it_is_needed_and_nowhere_else() {
     });
     running.until_published("late").await;
     assert_eq!(running.published("other"), None);
+    let absent = "/api/v1/namespaces/absent/configmaps";
+    assert_eq!(running.server.asked("POST", absent), 0);
 }
 
 #[tokio::test]

@@ -111,6 +111,8 @@ async fn two_replicas_are_one_authority() {
         });
         Ok(answer)
     });
+    let agents = json!({"metadata": {"name": "weft-system"}});
+    server.create("/api/v1/namespaces/weft-system", agents);
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (a, b) = (config(&server, a.path()), config(&server, b.path()));
     let (first, second) = tokio::join!(Controller::start(a), Controller::start(b));
@@ -134,7 +136,7 @@ async fn two_replicas_are_one_authority() {
     assert_eq!(certificate(&server, &second).await, roots);
     let stopped = tokio::time::timeout(Duration::from_secs(20), second.shutdown());
     stopped.await.unwrap();
-    let lease = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/weft-root-bundle";
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/default/leases/weft-root-bundle";
     let holder = server.object(lease).unwrap()["spec"]["holderIdentity"].clone();
     assert!(holder.is_null(), "it is given back: {holder}");
 }

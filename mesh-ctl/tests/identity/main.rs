@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
-use lab::kubernetes::{ControlPlane, token};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use lab::kubernetes::{ControlPlane, ISSUER, token};
 use mesh_ctl::auth::{Authenticator, Caller, Refusal, TokenReviews, Verifier};
 use mesh_ctl::ca::bundle::{Publisher, Target};
 use mesh_ctl::ca::store::Store;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
 const AGENT: (&str, &str) = ("weft-system", "weft-node");
+const CONTROLLER: (&str, &str) = ("weft-system", "weft-controller");
 const HOUR: Duration = Duration::from_secs(3600);
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -65,6 +68,59 @@ async fn agent(client: &Client, name: &str, node: &str) {
     api.create(&PostParams::default(), &pod).await.unwrap();
 }
 
+/// The controller as it runs in a cluster: a service account with the roles that Weft ships.
+async fn controller(plane: &ControlPlane) -> Client {
+    let client = plane.client().await.unwrap();
+    namespace(&client, AGENT.0, json!({})).await;
+    account(&client, CONTROLLER).await;
+    let subjects = json!([
+        {"kind": "ServiceAccount", "namespace": CONTROLLER.0, "name": CONTROLLER.1}
+    ]);
+    let binding = |kind: &str| {
+        json!({
+            "metadata": {"name": "weft-controller-identity"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io", "kind": kind,
+                "name": "weft-controller-identity",
+            },
+            "subjects": subjects,
+        })
+    };
+    let roles = include_str!("../../../manifests/controller-identity.yaml");
+    let (of_cluster, of_namespace) = roles.split_once("---").unwrap();
+    let params = PostParams::default();
+    let api: Api<ClusterRole> = Api::all(client.clone());
+    let role = serde_norway::from_str(of_cluster).unwrap();
+    api.create(&params, &role).await.unwrap();
+    let api: Api<ClusterRoleBinding> = Api::all(client.clone());
+    api.create(&params, &object(binding("ClusterRole")))
+        .await
+        .unwrap();
+    let api: Api<Role> = Api::namespaced(client.clone(), CONTROLLER.0);
+    let role = serde_norway::from_str(of_namespace).unwrap();
+    api.create(&params, &role).await.unwrap();
+    let api: Api<RoleBinding> = Api::namespaced(client.clone(), CONTROLLER.0);
+    api.create(&params, &object(binding("Role"))).await.unwrap();
+
+    let token = token(&client, CONTROLLER, ISSUER, None, HOUR)
+        .await
+        .unwrap();
+    let mut kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
+    for user in &mut kubeconfig.auth_infos {
+        user.auth_info = Some(object(json!({ "token": token })));
+    }
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let limited = Client::try_from(config.unwrap()).unwrap();
+    // Bindings take effect with the authorizer's watch.
+    eventually("the roles are in force", || async {
+        let reviews: Api<Secret> = Api::namespaced(limited.clone(), CONTROLLER.0);
+        reviews.get_opt("weft-ca").await.is_ok()
+    })
+    .await;
+    limited
+}
+
 fn authenticator(client: &Client) -> Authenticator {
     let reviews = TokenReviews::new(client.clone(), "istio-ca".into());
     let nodes = [format!("{}/{}", AGENT.0, AGENT.1).parse().unwrap()];
@@ -81,21 +137,21 @@ async fn ask(authenticator: &Authenticator, token: &str) -> Result<Caller, Refus
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_agents_are_told_from_others() {
     let plane = ControlPlane::start().await.unwrap();
+    let limited = controller(&plane).await;
     let client = plane.client().await.unwrap();
-    namespace(&client, AGENT.0, json!({})).await;
     account(&client, AGENT).await;
     account(&client, (AGENT.0, "other")).await;
     agent(&client, "weft-node-1", "n1").await;
 
     let bound = token(&client, AGENT, "istio-ca", Some("weft-node-1"), HOUR);
     let bound = bound.await.unwrap();
-    let caller = ask(&authenticator(&client), &bound).await.unwrap();
+    let caller = ask(&authenticator(&limited), &bound).await.unwrap();
     assert_eq!(caller.to_string(), "weft-system/weft-node on n1");
     let left = caller.expires.duration_since(SystemTime::now()).unwrap();
     assert!(left <= HOUR && left > HOUR / 2, "{left:?}");
 
     let refused = async |token: &str| {
-        let refusal = ask(&authenticator(&client), token).await.unwrap_err();
+        let refusal = ask(&authenticator(&limited), token).await.unwrap_err();
         refusal.reason()
     };
     let elsewhere = token(&client, AGENT, "elsewhere", Some("weft-node-1"), HOUR);
@@ -128,10 +184,10 @@ fn store(client: &Client) -> Store {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_share_one_authority_through_its_rotation() {
     let plane = ControlPlane::start().await.unwrap();
+    let limited = controller(&plane).await;
     let client = plane.client().await.unwrap();
-    namespace(&client, AGENT.0, json!({})).await;
     let starting = (0..4).map(|_| {
-        let store = store(&client);
+        let store = store(&limited);
         tokio::spawn(async move { Follower::open(store, 24 * HOUR, Metrics::default()).await })
     });
     let starting: Vec<_> = starting.collect();
@@ -178,7 +234,7 @@ async fn replicas_share_one_authority_through_its_rotation() {
     let params = PatchParams::default();
     secrets.patch("weft-ca", &params, &bad).await.unwrap();
     assert!(!command(&["status"]).0);
-    let again = Follower::open(store(&client), 24 * HOUR, Metrics::default()).await;
+    let again = Follower::open(store(&limited), 24 * HOUR, Metrics::default()).await;
     assert!(again.is_err(), "who starts now is told");
     assert!(replicas.iter().all(|replica| roots(replica) == after));
     stop.cancel();
@@ -194,14 +250,14 @@ fn signer() -> Signer {
 async fn the_holder_of_the_lease_publishes_the_roots_and_another_takes_over() {
     let plane = ControlPlane::start().await.unwrap();
     let client = plane.client().await.unwrap();
+    let limited = controller(&plane).await;
     let enrolled = json!({"istio.io/dataplane-mode": "ambient"});
-    namespace(&client, AGENT.0, json!({})).await;
     namespace(&client, "shop", enrolled.clone()).await;
     namespace(&client, "plain", json!({})).await;
     let authority = Arc::new(Authority::new(signer()));
     let replica = |name: &str| {
         let stop = CancellationToken::new();
-        let lease = Lease::new(client.clone(), AGENT.0, "roots", name);
+        let lease = Lease::new(limited.clone(), AGENT.0, "weft-root-bundle", name);
         let (held, holder) = lease.lasting(Duration::from_secs(5)).start(stop.clone());
         let target = Target {
             name: "istio-ca-root-cert".into(),
@@ -210,7 +266,7 @@ async fn the_holder_of_the_lease_publishes_the_roots_and_another_takes_over() {
             always: [AGENT.0.to_owned()].into(),
         };
         let authority = Arc::clone(&authority);
-        let publisher = Publisher::new(client.clone(), target, authority, Metrics::default());
+        let publisher = Publisher::new(limited.clone(), target, authority, Metrics::default());
         tokio::spawn(publisher.run(held.clone(), stop.clone()));
         (held, holder, stop)
     };

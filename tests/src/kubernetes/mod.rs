@@ -6,6 +6,7 @@ pub mod crds;
 mod etcd;
 mod forwarder;
 mod keeper;
+mod leftovers;
 mod pki;
 
 pub use forwarder::Forwarder;
@@ -54,10 +55,7 @@ impl ControlPlane {
     }
 
     async fn try_start() -> Result<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("weft-k8s-")
-            .tempdir()
-            .context("cannot make a directory for the control plane")?;
+        let directory = leftovers::directory()?;
         let [port, client, peer] = free_ports()?;
         pki::write(directory.path(), port)?;
         let etcd = Etcd::start(directory.path(), client, peer)?;

@@ -65,8 +65,13 @@ pub(super) fn decode(kind: &'static str, text: &str) -> Result<Decoded, serde_js
             closed: closed(kind, text)?,
         },
     };
+    let name = match &outcome {
+        // The same text is not kept twice.
+        Outcome::Used(object) => object.identity().1.clone(),
+        Outcome::Unused | Outcome::Invalid { .. } => ObjectName::new(&namespace, &name),
+    };
     Ok(Decoded {
-        name: ObjectName::new(&namespace, &name),
+        name,
         version: resource_version,
         generation,
         outcome,

@@ -71,10 +71,10 @@ impl KubernetesSource {
         let lease = self.lease.take().map(|lease| lease.start(stop.clone()));
         let writer = Writer::new(self.client.clone(), self.verdicts.subscribe());
         let write = async {
-            match &lease {
-                Some((held, _)) => writer.run(held.clone()).await,
-                None => std::future::pending().await,
+            if let Some((held, _)) = &lease {
+                writer.run(held.clone()).await;
             }
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = stop.cancelled() => {}

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::api::{self, Failure};
+use super::backoff::Backoff;
 use super::resource::{self, Resource};
 use super::verdict::{PolicyKey, Verdict};
 
@@ -22,8 +23,6 @@ use super::verdict::{PolicyKey, Verdict};
 const CONDITION: &str = "WeftEnforced";
 /// At most one status is written in this time.
 const PACE: Duration = Duration::from_millis(100);
-/// What could not be written is tried again after this.
-const RETRY: Duration = Duration::from_secs(2);
 
 type Verdicts = BTreeMap<PolicyKey, Verdict>;
 
@@ -35,6 +34,8 @@ pub(super) struct Writer {
     written: Verdicts,
     /// Policies whose status says that they are not enforced.
     flagged: BTreeSet<PolicyKey>,
+    /// What was last reported, and is not reported again.
+    trouble: String,
 }
 
 /// What came of one status.
@@ -52,6 +53,7 @@ impl Writer {
             verdicts,
             written: Verdicts::new(),
             flagged: BTreeSet::new(),
+            trouble: String::new(),
         }
     }
 
@@ -72,10 +74,12 @@ impl Writer {
     async fn write_all(&mut self) {
         // What the replica before this one wrote is known from the policies themselves.
         self.written.clear();
+        let mut backoff = Backoff::default();
         while let Err(failure) = self.read_flagged().await {
-            tracing::info!("{failure}; the status of policies is not written yet");
-            sleep(RETRY).await;
+            self.report(format!("the status of policies is not written: {failure}"));
+            sleep(backoff.next()).await;
         }
+        backoff.reset();
         loop {
             let due = self.due();
             let mut later = false;
@@ -85,7 +89,9 @@ impl Writer {
                     Ok(Outcome::Later) => later = true,
                     Err(failure) => {
                         let (kind, name) = &key;
-                        tracing::warn!("{kind} {name}: its status cannot be written: {failure}");
+                        self.report(format!(
+                            "{kind} {name}: its status is not written: {failure}"
+                        ));
                         later = true;
                     }
                 }
@@ -93,10 +99,20 @@ impl Writer {
             }
             if later {
                 // A newer verdict is no reason to hurry.
-                sleep(RETRY).await;
-            } else if self.verdicts.changed().await.is_err() {
+                sleep(backoff.next()).await;
+                continue;
+            }
+            backoff.reset();
+            if self.verdicts.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    fn report(&mut self, trouble: String) {
+        if trouble != self.trouble {
+            tracing::warn!("{trouble}; it is tried again");
+            self.trouble = trouble;
         }
     }
 

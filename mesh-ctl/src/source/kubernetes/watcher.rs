@@ -87,10 +87,13 @@ impl Watcher {
                 Err(Stop::Failed(failure)) => failure,
             };
             self.metrics.restarted(kind, failure.reason());
-            let relist = matches!(
-                failure,
-                Failure::Gone | Failure::NotServed | Failure::NotUnderstood(_)
-            );
+            // A watch that goes on does not tell when it has caught up, and others wait for policies: those
+            // are listed again, which does.
+            let relist = self.resource().policy
+                || matches!(
+                    failure,
+                    Failure::Gone | Failure::NotServed | Failure::NotUnderstood(_)
+                );
             if relist {
                 position = None;
             }

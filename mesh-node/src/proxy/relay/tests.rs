@@ -131,7 +131,9 @@ impl Mesh {
         let (stream, lease) = opened.unwrap();
         Connection {
             client: End::new(stream, TcpSide::Client, self.buffers.1),
-            server: self.accepted.borrow_mut().recv().await.unwrap(),
+            server: poll_fn(|cx| self.accepted.borrow_mut().poll_recv(cx))
+                .await
+                .unwrap(),
             _lease: lease,
         }
     }

@@ -174,7 +174,7 @@ fn streams_that_always_have_more_to_send_all_go_on() {
                         read += server.application.read(&mut place).await.unwrap();
                     }
                     // It reads on, so that nobody waits for it.
-                    let rest = tokio::task::spawn_local(async move {
+                    let rest = spawn_local(async move {
                         while server
                             .application
                             .read(&mut place)
@@ -195,7 +195,7 @@ fn streams_that_always_have_more_to_send_all_go_on() {
     });
 }
 
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+struct AbortOnDrop(JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
