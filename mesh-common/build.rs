@@ -10,6 +10,7 @@ fn main() {
 fn wire_types() {
     let files = [
         "workload.proto",
+        "audit.proto",
         "authorization.proto",
         "citadel.proto",
         "xds.proto",

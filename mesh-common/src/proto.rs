@@ -20,6 +20,17 @@ pub mod workload {
 pub mod security {
     tonic::include_proto!("istio.security");
 }
+/// `weft.policy`: AUDIT policies, for which the interface has no action.
+pub mod weft {
+    /// What the extension of such a policy holds.
+    pub mod policy {
+        tonic::include_proto!("weft.policy");
+    }
+}
+/// Where generated code of another package looks for these.
+mod istio {
+    pub(super) use super::security;
+}
 /// `istio.v1.auth`: the certificate service.
 pub mod auth {
     tonic::include_proto!("istio.v1.auth");

@@ -66,7 +66,7 @@ impl Snapshot {
 
     /// The policies that apply to a workload.
     #[must_use]
-    pub fn policies_for<'a>(&'a self, workload: &'a Workload) -> PolicySet<'a> {
+    pub fn policies_for(&self, workload: &Workload) -> PolicySet<'_> {
         self.policies.of(&workload.namespace, &workload.policies)
     }
 
@@ -102,8 +102,12 @@ impl SnapshotBuilder {
     ) -> Result<(), DecodeError> {
         match address.r#type {
             Some(wire::address::Type::Workload(from)) => {
-                let workload = Workload::try_from(from)?;
+                let mut workload = Workload::try_from(from)?;
                 same_name("workload", name, &workload.uid)?;
+                let old = self.0.workloads.get(name).map(|old| old.policies.clone());
+                let policies = Arc::make_mut(&mut self.0.policies);
+                workload.policies = policies.retain(&workload.policies);
+                policies.release(&old.unwrap_or_default());
                 Arc::make_mut(&mut self.0.workloads).upsert(workload);
             }
             Some(wire::address::Type::Service(from)) => {
@@ -125,7 +129,8 @@ impl SnapshotBuilder {
 
     /// Removes the workload or service named `name`, if it is there.
     pub fn remove_address(&mut self, name: &str) {
-        if self.0.workloads.get(name).is_some() {
+        if let Some(workload) = self.0.workloads.get(name) {
+            Arc::make_mut(&mut self.0.policies).release(&workload.policies);
             Arc::make_mut(&mut self.0.workloads).remove(name);
         }
         if self.0.services.get(name).is_some() {
@@ -182,9 +187,10 @@ impl SnapshotBuilder {
         }
     }
 
-    /// The state now.
+    /// The state now, with its policies compiled.
     #[must_use]
     pub fn to_snapshot(&self) -> Snapshot {
+        self.0.policies.compile();
         self.0.clone()
     }
 }

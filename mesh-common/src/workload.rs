@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::decode::{self, DecodeError, FieldError};
 use crate::identity::{SpiffeId, TrustDomain};
+use crate::policy::PolicyNames;
 use crate::proto::workload as wire;
 
 /// How a workload is reached.
@@ -87,7 +88,7 @@ pub struct Workload {
     /// The services it is an endpoint of, by `namespace/hostname`.
     pub services: BTreeMap<Arc<str>, Vec<ServicePort>>,
     /// The policies that select it, by `namespace/name`.
-    pub policies: Vec<Arc<str>>,
+    pub policies: PolicyNames,
     /// Whether it is meant to be reached through a waypoint.
     pub waypoint: bool,
     identity: SpiffeId,
@@ -162,11 +163,7 @@ fn decode_workload(from: wire::Workload) -> Result<Workload, FieldError> {
         capacity: from.capacity.unwrap_or(1),
         host_network,
         services: endpoints_of(from.services)?,
-        policies: from
-            .authorization_policies
-            .into_iter()
-            .map(Into::into)
-            .collect(),
+        policies: from.authorization_policies.into_iter().collect(),
         waypoint: from.waypoint.is_some(),
         uid: from.uid.into(),
         name: from.name.into(),

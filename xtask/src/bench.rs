@@ -12,6 +12,8 @@ pub(crate) enum Command {
     Dataplane(Dataplane),
     /// How soon every node knows of a change, and what the controller costs.
     Controller(Controller),
+    /// What a policy decision costs with few and with many policies.
+    Policy(Policy),
 }
 
 /// Measure the data plane.
@@ -77,6 +79,21 @@ pub(crate) struct Controller {
     json: Option<String>,
 }
 
+/// Measure the policy decision.
+///
+/// With 1, 100 and 10,000 policies, of which ten can match: the time of a decision that allows and of one
+/// that denies, of an explanation, and of a change of one policy. The figures are a table on stdout;
+/// progress goes to stderr.
+#[derive(clap::Args)]
+pub(crate) struct Policy {
+    /// How often everything is measured; a published report takes at least 5.
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// Write the report as one JSON object to this file; to stdout, instead of the table, without a name.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = STDOUT)]
+    json: Option<String>,
+}
+
 /// What stands for stdout where a file is expected.
 const STDOUT: &str = "-";
 
@@ -85,6 +102,7 @@ pub(crate) fn run(what: &Command) -> Result<()> {
     match what {
         Command::Dataplane(args) => dataplane(args),
         Command::Controller(args) => controller(args),
+        Command::Policy(args) => policy(args),
     }
 }
 
@@ -114,11 +132,30 @@ fn controller(args: &Controller) -> Result<()> {
     become_command(bench, "is it built?")
 }
 
+fn policy(args: &Policy) -> Result<()> {
+    setup::run(&setup::Needs::build())?;
+    build::bench_policy()?;
+    let program = build::dist_dir().join("weft-bench-policy");
+    let mut bench = command(&program.to_string_lossy(), &[]);
+    bench.args(args.words(&std::env::current_dir()?));
+    become_command(bench, "is it built?")
+}
+
 /// A report's file as the benchmark is to find it, which runs in the workspace's root.
 fn report_file(file: &str, here: &Path) -> String {
     match file {
         STDOUT => STDOUT.to_owned(),
         _ => here.join(file).display().to_string(),
+    }
+}
+
+impl Policy {
+    /// The benchmark's own arguments; files are named from `here`, the caller's directory.
+    fn words(&self, here: &Path) -> Vec<String> {
+        let rounds = self.rounds.map(|rounds| format!("--rounds={rounds}"));
+        let file = self.json.as_ref().map(|file| report_file(file, here));
+        let json = file.map(|file| format!("--json={file}"));
+        rounds.into_iter().chain(json).collect()
     }
 }
 
@@ -192,7 +229,18 @@ mod tests {
         match Cli::try_parse_from(all)?.command {
             Command::Dataplane(args) => args.words(Path::new("/home/me")),
             Command::Controller(args) => Ok(args.words(Path::new("/home/me"))),
+            Command::Policy(args) => Ok(args.words(Path::new("/home/me"))),
         }
+    }
+
+    #[test]
+    fn the_policy_benchmarks_options_are_passed_on() {
+        let all = ["bench", "policy", "--rounds=9", "--json"];
+        let Command::Policy(args) = Cli::try_parse_from(all).unwrap().command else {
+            panic!("not that of policy")
+        };
+        let words = args.words(Path::new("/home/me"));
+        assert_eq!(words, ["--rounds=9", "--json=-"]);
     }
 
     #[test]

@@ -108,6 +108,22 @@ pub(crate) fn bench_controller() -> Result<()> {
     })
 }
 
+/// Builds the benchmark of the policy decision, as programs ship.
+pub(crate) fn bench_policy() -> Result<()> {
+    step("build the benchmark of policy", || {
+        let args = [
+            "build",
+            "--profile",
+            "dist",
+            "-p",
+            "mesh-tests",
+            "--bin",
+            "weft-bench-policy",
+        ];
+        run_command(cargo(&args), "fix the errors above")
+    })
+}
+
 /// Builds the agent that can be told to misbehave, beside the one that ships and under another name.
 pub(crate) fn sabotage() -> Result<()> {
     step(

@@ -7,7 +7,14 @@ use anyhow::Result;
 use std::process::Command;
 
 /// The targets, as `fuzz/Cargo.toml` names them.
-const TARGETS: [&str; 3] = ["hpack_decode", "frames", "connection"];
+const TARGETS: [&str; 6] = [
+    "hpack_decode",
+    "frames",
+    "connection",
+    "policy_decode",
+    "policy_match",
+    "spiffe_id",
+];
 /// One input that takes longer than this is a failure, seconds. Inputs take milliseconds: so much lets a busy
 /// machine pause.
 const LONGEST: u32 = 120;

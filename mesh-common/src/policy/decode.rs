@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use std::sync::Arc;
 
 use super::matches::{Clause, Match, Rule, ServiceAccountMatch, StringMatch};
-use super::{Action, Policy, Scope};
+use super::{Policy, PolicyAction, Scope, audit};
 use crate::decode::{self, DecodeError, FieldError};
 use crate::proto::security as wire;
 
@@ -35,7 +35,7 @@ impl Policy {
             name: name.into(),
             namespace: namespace.into(),
             scope,
-            action: Action::Deny,
+            action: PolicyAction::Deny,
             rules: Vec::new(),
             dry_run: from.is_some_and(|p| p.dry_run),
             unreadable: true,
@@ -55,12 +55,15 @@ fn scope(value: i32) -> Result<Scope, FieldError> {
 fn decode_policy(from: &wire::Authorization) -> Result<Policy, FieldError> {
     let namespace = decode::not_empty(&from.namespace, "namespace")?;
     let name = decode::not_empty(&from.name, "name")?;
+    let audited = audit::rules(from)?;
     let action = match decode::known(from.action, "action")? {
-        wire::Action::Allow => Action::Allow,
-        wire::Action::Deny => Action::Deny,
+        _ if audited.is_some() => PolicyAction::Audit,
+        wire::Action::Allow => PolicyAction::Allow,
+        wire::Action::Deny => PolicyAction::Deny,
     };
-    let mut rules = Vec::with_capacity(from.rules.len());
-    for (i, rule) in from.rules.iter().enumerate() {
+    let stated = audited.as_ref().unwrap_or(&from.rules);
+    let mut rules = Vec::with_capacity(stated.len());
+    for (i, rule) in stated.iter().enumerate() {
         rules.push(decode_rule(rule).map_err(|e| e.inside(format_args!("rules[{i}]")))?);
     }
     Ok(Policy {

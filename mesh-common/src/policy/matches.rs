@@ -2,9 +2,10 @@
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
+use std::fmt;
 use std::sync::Arc;
 
-use super::{Action, Connection};
+use super::{Connection, PolicyAction};
 use crate::identity::SpiffeId;
 
 /// Clauses that must all hold; without any it matches everything.
@@ -52,7 +53,8 @@ pub struct Match {
     pub destination_ports: Vec<u16>,
     /// None of these.
     pub not_destination_ports: Vec<u16>,
-    /// It has a condition that this program does not know, or none at all: it never allows and always denies.
+    /// It has a condition that this program does not know, or none at all: it never allows, and always
+    /// denies and is always reported.
     pub not_understood: bool,
 }
 
@@ -84,7 +86,21 @@ fn as_text<S: Serializer>(blocks: &[IpNet], serializer: S) -> Result<S::Ok, S::E
 }
 
 impl Rule {
-    pub(super) fn matches(&self, conn: &Connection<'_>, action: Action) -> bool {
+    /// How many conditions kept it from matching, by the shortest way to a match: of each clause, those of the
+    /// alternative with the fewest.
+    pub(super) fn failures(&self, conn: &Connection<'_>, action: PolicyAction) -> usize {
+        let of = |clause: &Clause| match clause.matches(conn, action) {
+            true => 0,
+            false => {
+                let alternatives = clause.matches.iter().map(|m| m.failures(conn));
+                // Without alternatives it is the clause itself that is not understood.
+                alternatives.min().unwrap_or(1)
+            }
+        };
+        self.clauses.iter().map(of).sum()
+    }
+
+    pub(super) fn matches(&self, conn: &Connection<'_>, action: PolicyAction) -> bool {
         self.clauses
             .iter()
             .all(|clause| clause.matches(conn, action))
@@ -92,7 +108,7 @@ impl Rule {
 }
 
 impl Clause {
-    fn matches(&self, conn: &Connection<'_>, action: Action) -> bool {
+    fn matches(&self, conn: &Connection<'_>, action: PolicyAction) -> bool {
         if self.matches.is_empty() {
             return fail_closed(action);
         }
@@ -100,9 +116,10 @@ impl Clause {
     }
 }
 
-/// What a condition says that is not understood.
-fn fail_closed(action: Action) -> bool {
-    action == Action::Deny
+/// What a condition says that is not understood: it never allows, it always denies, and an audit that is
+/// too wide hides nothing.
+pub(super) fn fail_closed(action: PolicyAction) -> bool {
+    action != PolicyAction::Allow
 }
 
 impl Match {
@@ -111,40 +128,61 @@ impl Match {
         *self == Self::default()
     }
 
-    fn matches(&self, conn: &Connection<'_>, action: Action) -> bool {
+    fn matches(&self, conn: &Connection<'_>, action: PolicyAction) -> bool {
         if self.not_understood {
             return fail_closed(action);
         }
+        self.each_field(conn, |missed| missed == 0)
+    }
+
+    /// How many conditions do not hold.
+    fn failures(&self, conn: &Connection<'_>) -> usize {
+        let mut failures = usize::from(self.not_understood);
+        self.each_field(conn, |missed| {
+            failures += missed;
+            true
+        });
+        failures
+    }
+
+    /// Calls `visit` with how many of the conditions on each field do not hold, until it says false. Numbers
+    /// come before strings: comparing those means fetching them.
+    fn each_field(&self, conn: &Connection<'_>, mut visit: impl FnMut(usize) -> bool) -> bool {
         let namespace = conn.principal.map(SpiffeId::namespace);
         let principal = conn.principal.map(SpiffeId::principal);
         let (source, destination) = (conn.source.ip(), conn.destination.ip());
         let port = conn.destination.port();
-        let account = |m: &ServiceAccountMatch| m.matches(conn);
-        holds(&self.namespaces, &self.not_namespaces, |m| {
+        visit(missed(
+            &self.destination_ports,
+            &self.not_destination_ports,
+            |wanted| *wanted == port,
+        )) && visit(missed(&self.source_ips, &self.not_source_ips, |block| {
+            block.contains(&source)
+        })) && visit(missed(
+            &self.destination_ips,
+            &self.not_destination_ips,
+            |block| block.contains(&destination),
+        )) && visit(missed(&self.namespaces, &self.not_namespaces, |m| {
             m.matches(namespace)
-        }) && holds(&self.service_accounts, &self.not_service_accounts, account)
-            && holds(&self.principals, &self.not_principals, |m| {
-                m.matches(principal)
-            })
-            && holds(&self.source_ips, &self.not_source_ips, |b| {
-                b.contains(&source)
-            })
-            && holds(&self.destination_ips, &self.not_destination_ips, |b| {
-                b.contains(&destination)
-            })
-            && holds(&self.destination_ports, &self.not_destination_ports, |p| {
-                *p == port
-            })
+        })) && visit(missed(
+            &self.service_accounts,
+            &self.not_service_accounts,
+            |m| m.matches(conn),
+        )) && visit(missed(&self.principals, &self.not_principals, |m| {
+            m.matches(principal)
+        }))
     }
 }
 
-fn holds<T>(any: &[T], none: &[T], matches: impl Fn(&T) -> bool) -> bool {
-    (any.is_empty() || any.iter().any(&matches)) && !none.iter().any(&matches)
+/// Of a field and its negation, how many are stated and do not hold.
+fn missed<T>(any: &[T], none: &[T], matches: impl Fn(&T) -> bool) -> usize {
+    let absent = !any.is_empty() && !any.iter().any(&matches);
+    usize::from(absent) + usize::from(none.iter().any(&matches))
 }
 
 impl StringMatch {
     /// Nothing matches what is not there.
-    fn matches(&self, value: Option<&str>) -> bool {
+    pub(super) fn matches(&self, value: Option<&str>) -> bool {
         let Some(value) = value else { return false };
         match self {
             Self::Exact(exact) => value == &**exact,
@@ -156,9 +194,27 @@ impl StringMatch {
 }
 
 impl ServiceAccountMatch {
-    fn matches(&self, conn: &Connection<'_>) -> bool {
+    pub(super) fn matches(&self, conn: &Connection<'_>) -> bool {
         conn.principal.is_some_and(|p| {
             p.namespace() == &*self.namespace && p.service_account() == &*self.service_account
         })
+    }
+}
+
+impl fmt::Display for StringMatch {
+    /// As policies write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(exact) => f.write_str(exact),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+            Self::Presence => f.write_str("*"),
+        }
+    }
+}
+
+impl fmt::Display for ServiceAccountMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.service_account)
     }
 }

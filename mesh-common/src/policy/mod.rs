@@ -3,17 +3,34 @@
 //! It fails closed. A policy that is named on a workload but absent denies; a policy that could not be
 //! read denies where it applies; a condition that this program does not understand never allows and
 //! always denies. Principals come from TLS only: a source address is never turned into an identity.
+//!
+//! [`decide`] is what a data plane calls for each connection. [`explain`] gives the same verdict by
+//! another way, all policies one by one, and says of each condition whether it held.
 
+mod audit;
+mod decide;
 mod decode;
+mod explain;
+mod group;
 mod index;
+mod keys;
 mod matches;
+mod names;
+mod table;
 mod verdict;
 
+pub use decide::{Hit, Reports, decide, report};
+pub use explain::{
+    AlternativeTrace, ClauseTrace, ConditionTrace, Explanation, NearMiss, PolicyTrace, RuleTrace,
+    explain, nearest,
+};
 pub use index::{PolicyIndex, PolicySet};
 pub use matches::{Clause, Match, Rule, ServiceAccountMatch, StringMatch};
+pub use names::PolicyNames;
 pub use verdict::{Action, Reason, Verdict};
 
 use serde::Serialize;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,6 +48,38 @@ pub enum Scope {
     Selector,
 }
 
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Global => "mesh",
+            Self::Namespace => "namespace",
+            Self::Selector => "selector",
+        })
+    }
+}
+
+/// What a policy does with the connections that one of its rules matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyAction {
+    /// Allows them; as soon as one such policy applies, what none of them matches is denied.
+    Allow,
+    /// Denies them, whatever else allows them.
+    Deny,
+    /// Reports them.
+    Audit,
+}
+
+impl fmt::Display for PolicyAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "ALLOW",
+            Self::Deny => "DENY",
+            Self::Audit => "AUDIT",
+        })
+    }
+}
+
 /// One authorization policy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Policy {
@@ -41,7 +90,7 @@ pub struct Policy {
     /// To which workloads it applies.
     pub scope: Scope,
     /// What it does when one of its rules matches.
-    pub action: Action,
+    pub action: PolicyAction,
     /// Any one of them is enough; none match when there are none.
     pub rules: Vec<Rule>,
     /// Reported, not enforced.
@@ -57,14 +106,6 @@ impl Policy {
     pub fn key(&self) -> &Arc<str> {
         &self.key
     }
-
-    /// The first rule that matches the connection.
-    #[must_use]
-    pub fn matching_rule(&self, conn: &Connection<'_>) -> Option<usize> {
-        self.rules
-            .iter()
-            .position(|rule| rule.matches(conn, self.action))
-    }
 }
 
 /// What is known of a connection when it is judged.
@@ -78,45 +119,15 @@ pub struct Connection<'a> {
     pub principal: Option<&'a SpiffeId>,
 }
 
-/// Judges a connection by the policies of its destination.
-///
-/// In this order: a policy that is named but missing, or unreadable, denies; a DENY policy that matches
-/// denies; without any ALLOW policy the connection is allowed; an ALLOW policy that matches allows; all
-/// else is denied. Policies in dry run do not count.
-pub fn decide(policies: &PolicySet<'_>, conn: &Connection<'_>) -> Verdict {
-    let conn = &canonical(conn);
-    if let Some(missing) = policies.missing() {
-        return Verdict::missing_policy(missing.clone());
-    }
-    let enforced = || policies.iter().filter(|policy| !policy.dry_run);
-    if let Some(policy) = enforced().find(|policy| policy.unreadable) {
-        return Verdict::missing_policy(policy.key.clone());
-    }
-    for policy in enforced().filter(|policy| policy.action == Action::Deny) {
-        if let Some(rule) = policy.matching_rule(conn) {
-            return Verdict::deny_rule(policy.key.clone(), rule);
+impl Connection<'_> {
+    /// IPv4 that came through an IPv6 socket is IPv4 to a policy.
+    fn canonical(&self) -> Self {
+        let of = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());
+        Self {
+            source: of(self.source),
+            destination: of(self.destination),
+            ..*self
         }
-    }
-    let mut first_allow = None;
-    for policy in enforced().filter(|policy| policy.action == Action::Allow) {
-        if let Some(rule) = policy.matching_rule(conn) {
-            return Verdict::allow_rule(policy.key.clone(), rule);
-        }
-        first_allow = first_allow.or(Some(&policy.key));
-    }
-    match first_allow {
-        None => Verdict::no_policy(),
-        Some(key) => Verdict::no_allow_matched(key.clone()),
-    }
-}
-
-/// IPv4 that came through an IPv6 socket is IPv4 to a policy.
-fn canonical<'a>(conn: &Connection<'a>) -> Connection<'a> {
-    let of = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());
-    Connection {
-        source: of(conn.source),
-        destination: of(conn.destination),
-        ..*conn
     }
 }
 

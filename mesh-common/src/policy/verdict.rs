@@ -14,6 +14,15 @@ pub enum Action {
     Deny,
 }
 
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "ALLOW",
+            Self::Deny => "DENY",
+        })
+    }
+}
+
 /// Why a verdict is what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -110,5 +119,19 @@ impl Verdict {
             rule,
             reason,
         }
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// `DENY by shop/callers rule 2: a rule of a DENY policy matched`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.action)?;
+        if let Some(policy) = &self.policy {
+            write!(f, " by {policy}")?;
+        }
+        if let Some(rule) = self.rule {
+            write!(f, " rule {rule}")?;
+        }
+        write!(f, ": {}", self.reason)
     }
 }

@@ -88,7 +88,7 @@ fn every_field_is_carried_over() {
         target_port: 8080,
     };
     assert_eq!(decoded.services["shop/web"], [port]);
-    assert_eq!(decoded.policies, ["shop/p".into()]);
+    assert_eq!(*decoded.policies, ["shop/p".into()]);
     assert!(decoded.waypoint);
 }
 

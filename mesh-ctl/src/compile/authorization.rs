@@ -74,6 +74,10 @@ pub(super) fn compile(
         dry_run: policy.dry_run,
         ..Authorization::default()
     };
+    let authorization = match policy.action {
+        Action::Audit => authorization.into_audit(),
+        _ => authorization,
+    };
     let resource = encode(&key, &authorization);
     (key, Some(resource), warnings)
 }
@@ -90,8 +94,8 @@ fn action(policy: &AuthorizationPolicy) -> Result<WireAction, &'static str> {
             Err("targetRefs: is attached to a waypoint, which Weft does not run yet")
         }
         Action::Allow => Ok(WireAction::Allow),
-        Action::Deny => Ok(WireAction::Deny),
-        Action::Audit => Err("action: is AUDIT, which only writes logs"),
+        // AUDIT is a DENY policy without effect, to which the rules to report are attached.
+        Action::Deny | Action::Audit => Ok(WireAction::Deny),
         Action::Custom => Err("action: is CUSTOM, which needs an external authorizer"),
     }
 }
@@ -107,6 +111,9 @@ fn rules(
         for field in rule.parts.iter().flatten().flat_map(|term| &term.l7) {
             let outcome = match action {
                 WireAction::Allow => "the rule never matches",
+                WireAction::Deny if policy.action == Action::Audit => {
+                    "the rule reports whatever its L4 part matches"
+                }
                 WireAction::Deny => "the rule denies whatever its L4 part matches",
             };
             warnings.push(format!(

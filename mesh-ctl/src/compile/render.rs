@@ -114,7 +114,13 @@ fn ports_json(ports: &[Port]) -> Value {
 }
 
 fn policy_json(policy: &Authorization) -> Value {
-    let rules = policy.rules.iter().map(|rule| {
+    let audited = policy.audited();
+    let action = match &audited {
+        Some(_) => json!("AUDIT"),
+        None => name(security::Action::try_from(policy.action).map(|a| a.as_str_name())),
+    };
+    let rules = audited.as_ref().unwrap_or(&policy.rules);
+    let rules = rules.iter().map(|rule| {
         let clauses = rule
             .clauses
             .iter()
@@ -128,10 +134,7 @@ fn policy_json(policy: &Authorization) -> Value {
             "scope",
             name(security::Scope::try_from(policy.scope).map(|s| s.as_str_name())),
         ),
-        (
-            "action",
-            name(security::Action::try_from(policy.action).map(|a| a.as_str_name())),
-        ),
+        ("action", action),
         ("dryRun", json!(policy.dry_run)),
         // Always shown: a policy without rules matches nothing.
         ("rules", Value::Array(rules.collect())),

@@ -64,8 +64,8 @@ async fn the_shipped_roles_are_enough() {
     });
     create(&client, &account).await;
     create(&client, &pod("shop", "web")).await;
-    let audit = policy("shop", "audit", &json!({"action": "AUDIT"}));
-    create(&client, &audit).await;
+    let custom = policy("shop", "custom", &json!({"action": "CUSTOM"}));
+    create(&client, &custom).await;
     grant(&client).await;
 
     let own = as_controller(&control_plane, &client).await;
@@ -74,7 +74,7 @@ async fn the_shipped_roles_are_enough() {
     let seen = watching.synced().await;
     assert_eq!(seen.objects.pods.len(), 1);
     assert_eq!(seen.objects.authorization_policies.len(), 1);
-    until(&client, &audit, "False", "NotEnforced").await;
+    until(&client, &custom, "False", "NotEnforced").await;
     watching.end().await;
 }
 

@@ -80,9 +80,9 @@ async fn a_policy_says_what_of_it_is_not_enforced() {
     create(&client, &namespace("shop")).await;
     let partly = policy("shop", "partly", &methods("DENY"));
     let invalid = policy("shop", "invalid", &json!({"ruels": []}));
-    let audit = policy("shop", "audit", &json!({"action": "AUDIT"}));
+    let custom = policy("shop", "custom", &json!({"action": "CUSTOM"}));
     let full = policy("shop", "full", &json!({}));
-    for policy in [&partly, &invalid, &audit, &full] {
+    for policy in [&partly, &invalid, &custom, &full] {
         create(&client, policy).await;
     }
     let others = json!({"status": {"conditions": [{"type": "Accepted", "status": "True"}]}});
@@ -105,7 +105,7 @@ async fn a_policy_says_what_of_it_is_not_enforced() {
         message.contains("ruels") && message.contains("denied"),
         "{message}"
     );
-    until(&client, &audit, "False", "NotEnforced").await;
+    until(&client, &custom, "False", "NotEnforced").await;
     assert_eq!(
         condition(&get(&client, &full).await),
         None,
@@ -116,12 +116,12 @@ async fn a_policy_says_what_of_it_is_not_enforced() {
     let second = replica(&client, "second");
     first.stop.cancel();
     first.task.await.unwrap();
-    let before = get(&client, &audit).await;
+    let before = get(&client, &custom).await;
     change(&client, &policy("shop", "invalid", &json!({}))).await;
     until(&client, &invalid, "True", "Enforced").await;
     change(&client, &policy("shop", "partly", &methods("ALLOW"))).await;
     until(&client, &partly, "False", "PartlyEnforced").await;
-    let after = get(&client, &audit).await;
+    let after = get(&client, &custom).await;
     assert_eq!(
         before["metadata"]["resourceVersion"], after["metadata"]["resourceVersion"],
         "what is said already is not written again"

@@ -19,6 +19,7 @@ mod load;
 mod notes;
 mod peer;
 mod plot;
+mod policy;
 pub mod report;
 mod rounds;
 mod scaling;
@@ -29,6 +30,7 @@ mod world;
 pub use controller::{ControllerOptions, controller};
 pub use peer::PeerPath;
 pub use plot::plot;
+pub use policy::policy;
 pub use scaling::scaling;
 pub use soak::{Soaked, soak};
 

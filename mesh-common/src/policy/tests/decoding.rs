@@ -108,3 +108,30 @@ fn json_shows_the_verdict_in_words() {
         "10.0.0.0/8"
     );
 }
+
+#[test]
+fn an_audit_policy_is_a_deny_policy_without_rules_to_others() {
+    let sent = policy("x", wire::Action::Allow, vec![wire::Rule::default()]).into_audit();
+    assert_eq!((sent.action(), sent.rules.len()), (wire::Action::Deny, 0));
+    let read = Policy::try_from(sent.clone()).unwrap();
+    assert_eq!((read.action, read.rules.len()), (PolicyAction::Audit, 1));
+
+    let mut contradicts = sent.clone();
+    contradicts.rules.push(wire::Rule::default());
+    assert_eq!(refused(contradicts).field, "extensions");
+    let mut allows = sent.clone();
+    allows.action = wire::Action::Allow.into();
+    assert_eq!(refused(allows).field, "extensions");
+    for config in [
+        None,
+        Some(prost_types::Any::default()),
+        Some(prost_types::Any {
+            value: vec![0xff],
+            ..sent.extensions[0].config.clone().unwrap()
+        }),
+    ] {
+        let mut broken = sent.clone();
+        broken.extensions[0].config = config;
+        assert_eq!(refused(broken).field, "extensions");
+    }
+}

@@ -83,9 +83,6 @@ fn shortfall(policy: &AuthorizationPolicy) -> Option<(&'static str, String)> {
                 "field spec.targetRefs: is for a waypoint, which Weft does not run",
             );
         }
-        Action::Audit => {
-            return not_enforced("field spec.action: AUDIT only writes logs, which Weft does not");
-        }
         Action::Custom => {
             return not_enforced(
                 "field spec.action: CUSTOM needs an external authorizer, which Weft does not call",
@@ -93,6 +90,7 @@ fn shortfall(policy: &AuthorizationPolicy) -> Option<(&'static str, String)> {
         }
         Action::Allow => "a rule with it never matches, so it allows nothing",
         Action::Deny => "a rule with it denies whatever the rest of the rule matches",
+        Action::Audit => "a rule with it reports whatever the rest of the rule matches",
     };
     let terms = policy.rules.iter().flat_map(|rule| &rule.parts).flatten();
     let fields: Vec<&str> = terms

@@ -1,0 +1,13 @@
+//! The policy engine against its documented rules: properties on random policies, the golden table, and
+//! that a decision does not allocate.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
+mod allocation;
+mod properties;
+mod random;
+mod reference;
+mod table;
