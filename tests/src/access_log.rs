@@ -45,6 +45,10 @@ pub struct Entry {
     pub policy: Option<String>,
     /// Why.
     pub reason: Option<String>,
+    /// The AUDIT policies that matched: each `policy` and `rule`.
+    pub audit: Vec<serde_json::Value>,
+    /// The verdict if policies in dry run were enforced: `verdict`, `policy`, `rule`, `reason`.
+    pub dry_run: serde_json::Value,
     /// Istio's response flags.
     pub response_flags: Option<String>,
     /// What went wrong.

@@ -4,6 +4,7 @@ use crate::topology::{Node, Pod};
 use crate::{mesh::PodSpec, objects};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -95,11 +96,23 @@ impl Config {
 
     /// An `AuthorizationPolicy` with this `spec` (YAML).
     pub fn policy(&self, namespace: &str, name: &str, spec: &str) -> Result<()> {
+        self.policy_with(namespace, name, &[], spec)
+    }
+
+    /// An `AuthorizationPolicy` with annotations.
+    pub fn policy_with(
+        &self,
+        namespace: &str,
+        name: &str,
+        annotations: &[(&str, &str)],
+        spec: &str,
+    ) -> Result<()> {
+        let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
         let spec: Value = serde_norway::from_str(spec).context("the policy's spec is no YAML")?;
         let object = serde_json::json!({
             "apiVersion": "security.istio.io/v1",
             "kind": "AuthorizationPolicy",
-            "metadata": {"name": name, "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
             "spec": spec,
         });
         self.object(&policy_file(namespace, name), &object)

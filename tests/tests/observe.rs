@@ -126,3 +126,46 @@ fn the_config_dump_shows_what_the_agent_knows() -> Result<()> {
     assert_eq!(dump["controller"]["connected"], true);
     Ok(())
 }
+
+#[test]
+fn policies_that_enforce_nothing_are_reported() -> Result<()> {
+    let _one = serial();
+    let (mesh, client, server) = Mesh::pair()?;
+    let echo = Server::start(&server, server.v4.into(), 7001, &["echo"])?;
+    let of_client = "from:\n  - source: {principals: [cluster.local/ns/shop/sa/client]}\n";
+    mesh.add_policy(
+        "shop",
+        "watched",
+        &format!("action: AUDIT\nrules:\n- {of_client}"),
+    )?;
+    mesh.add_policy(
+        "shop",
+        "watched-others",
+        "action: AUDIT\nrules:\n- to:\n  - operation: {ports: [\"9999\"]}\n",
+    )?;
+    let done = peer::client(&client, echo.address, &["many", "1", "1000"], LIMIT)?;
+    assert_eq!(done, "echoed 1", "an AUDIT policy denies nothing");
+    let start = lab::access_log::Mark::default();
+    let mine = |e: &lab::access_log::Entry| e.is_between("client", "server");
+    let line = mesh.agent(2)?.access_log().wait(start, "the line", mine)?;
+    assert_eq!(line.verdict.as_deref(), Some("allow"));
+    let expected = serde_json::json!({"policy": "shop/watched", "rule": 0});
+    assert_eq!(line.audit, [expected]);
+    assert_eq!(line.dry_run, Value::Null);
+
+    let mark = mesh.agent(2)?.access_log().mark();
+    let denying = format!("action: DENY\nrules:\n- {of_client}");
+    let annotations = [("istio.io/dry-run", "true")];
+    mesh.config
+        .policy_with("shop", "on-trial", &annotations, &denying)?;
+    for agent in &mesh.agents {
+        agent.wait_for("on-trial", true)?;
+    }
+    let done = peer::client(&client, echo.address, &["many", "1", "1000"], LIMIT)?;
+    assert_eq!(done, "echoed 1", "a policy in dry run denies nothing");
+    let line = mesh.agent(2)?.access_log().wait(mark, "the line", mine)?;
+    assert_eq!(line.verdict.as_deref(), Some("allow"));
+    assert_eq!(line.dry_run["verdict"], "deny");
+    assert_eq!(line.dry_run["policy"], "shop/on-trial");
+    Ok(())
+}

@@ -38,7 +38,7 @@ pub struct Reports {
 /// What AUDIT policies and policies in dry run say of a connection. It costs nothing where none applies.
 #[must_use]
 pub fn report(policies: &PolicySet<'_>, conn: &Connection<'_>) -> Reports {
-    if !policies.groups().any(Group::reports) {
+    if !policies.reports() {
         return Reports::default();
     }
     let conn = &conn.canonical();

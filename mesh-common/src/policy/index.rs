@@ -183,6 +183,12 @@ impl PolicySet<'_> {
         global.chain(self.namespace).chain(self.listed.as_deref())
     }
 
+    /// Whether an AUDIT policy, or one in dry run, is among them.
+    #[must_use]
+    pub fn reports(&self) -> bool {
+        self.groups().any(Group::reports)
+    }
+
     /// The first policy that the workload names and that is not there.
     #[must_use]
     pub fn missing(&self) -> Option<&Arc<str>> {

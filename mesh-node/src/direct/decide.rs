@@ -41,6 +41,8 @@ pub(super) enum Declined {
     Waypoint(String),
     #[error("policy denies it: {0}")]
     Policy(Reason),
+    #[error("an AUDIT policy, or one in dry run, wants each connection reported")]
+    Reported,
 }
 
 /// Why a connection may not go on.
@@ -92,6 +94,9 @@ pub(super) fn grant(
     );
     if !verdict.is_allow() {
         return Err(Declined::Policy(verdict.reason));
+    }
+    if snapshot.policies_for(&target).reports() {
+        return Err(Declined::Reported);
     }
     Ok(Grant { source, identity })
 }

@@ -1,7 +1,7 @@
 //! The record of one connection, from its first decision to its last byte.
 
 use mesh_common::identity::SpiffeId;
-use mesh_common::policy::Verdict;
+use mesh_common::policy::{Hit, Reports, Verdict};
 use mesh_common::workload::{Service, Workload};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -207,6 +207,8 @@ pub struct Record {
     lasted: Option<Duration>,
     traffic: Option<Arc<Traffic>>,
     verdict: Option<Verdict>,
+    /// Boxed: few connections have any.
+    reports: Option<Box<Reports>>,
     trace: Option<TraceParent>,
     outcome: Option<Outcome>,
 }
@@ -220,6 +222,7 @@ impl Record {
             lasted: None,
             traffic: None,
             verdict: None,
+            reports: None,
             trace: None,
             outcome: None,
         }
@@ -238,6 +241,11 @@ impl Record {
     /// Notes what policy said; the last verdict is the one reported.
     pub fn decided(&mut self, verdict: Verdict) {
         self.verdict = Some(verdict);
+    }
+
+    /// Notes what policies said that enforce nothing.
+    pub fn reported(&mut self, reports: Reports) {
+        self.reports = (reports != Reports::default()).then(|| Box::new(reports));
     }
 
     /// Says how long the connection lasted, where that is known better than by the record's own life.
@@ -312,13 +320,20 @@ impl Drop for Record {
             bytes_recv,
             duration_ms: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
             connection_security_policy: self.parties.security.log_label(),
-            verdict: self
-                .verdict
-                .as_ref()
-                .map(|v| if v.is_allow() { "allow" } else { "deny" }),
+            verdict: self.verdict.as_ref().map(label),
             policy: self.verdict.as_ref().and_then(|v| v.policy.as_deref()),
             rule: self.verdict.as_ref().and_then(|v| v.rule),
             reason: self.verdict.as_ref().map(|v| v.reason.to_string()),
+            audit: self
+                .reports
+                .as_deref()
+                .map(|r| &*r.audit)
+                .filter(|hits| !hits.is_empty()),
+            dry_run: self
+                .reports
+                .as_deref()
+                .and_then(|r| r.dry_run.as_ref())
+                .map(DryRun::of),
             response_flags: outcome.flag.label(),
             error: outcome.error.as_deref(),
             traceparent: self.trace.as_ref().map(ToString::to_string),
@@ -352,7 +367,36 @@ struct Line<'a> {
     policy: Option<&'a str>,
     rule: Option<usize>,
     reason: Option<String>,
+    /// The AUDIT policies that matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<&'a [Hit]>,
+    /// What the verdict were if policies in dry run were enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run: Option<DryRun<'a>>,
     response_flags: &'static str,
     error: Option<&'a str>,
     traceparent: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DryRun<'a> {
+    verdict: &'static str,
+    policy: Option<&'a str>,
+    rule: Option<usize>,
+    reason: String,
+}
+
+impl<'a> DryRun<'a> {
+    fn of(verdict: &'a Verdict) -> Self {
+        Self {
+            verdict: label(verdict),
+            policy: verdict.policy.as_deref(),
+            rule: verdict.rule,
+            reason: verdict.reason.to_string(),
+        }
+    }
+}
+
+fn label(verdict: &Verdict) -> &'static str {
+    if verdict.is_allow() { "allow" } else { "deny" }
 }

@@ -244,6 +244,7 @@ async fn admit(
         destination: asked.authority,
         principal: Some(peer.identity.clone()),
     };
+    record.reported(facts.report(&mesh.state()));
     let permit = match authorize(&mesh.registry, &mesh.snapshot, facts) {
         Ok(permit) => permit,
         Err(verdict) => {

@@ -68,6 +68,7 @@ async fn carry(
         destination,
         principal: None,
     };
+    record.reported(facts.report(&mesh.state()));
     let permit = match authorize(&mesh.registry, &mesh.snapshot, facts) {
         Ok(permit) => permit,
         Err(verdict) => {

@@ -4,7 +4,7 @@
 //! by the judgement or by [`Registry::recheck`], never by neither.
 
 use mesh_common::identity::SpiffeId;
-use mesh_common::policy::{self, Connection, Verdict};
+use mesh_common::policy::{self, Connection, Reports, Verdict};
 use mesh_common::snapshot::Snapshot;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -27,15 +27,26 @@ pub(super) struct Facts {
 impl Facts {
     /// What policy says of this connection under `snapshot`. A pod that is unknown there is denied.
     pub(super) fn judge(&self, snapshot: &Snapshot) -> Verdict {
-        let Some(workload) = self.pod.workload(snapshot) else {
-            return Verdict::unknown_destination();
-        };
-        let connection = Connection {
+        match self.pod.workload(snapshot) {
+            Some(workload) => policy::decide(&snapshot.policies_for(&workload), &self.connection()),
+            None => Verdict::unknown_destination(),
+        }
+    }
+
+    /// What policies say of it that enforce nothing.
+    pub(super) fn report(&self, snapshot: &Snapshot) -> Reports {
+        let workload = self.pod.workload(snapshot);
+        workload.map_or_else(Reports::default, |workload| {
+            policy::report(&snapshot.policies_for(&workload), &self.connection())
+        })
+    }
+
+    fn connection(&self) -> Connection<'_> {
+        Connection {
             source: self.source,
             destination: self.destination,
             principal: self.principal.as_ref(),
-        };
-        policy::decide(&snapshot.policies_for(&workload), &connection)
+        }
     }
 }
 
