@@ -59,12 +59,12 @@ fuzz_target!(|input: ([u8; HEADER_LEN], Vec<u8>)| {
         assert_eq!(Ping::parse(&header, payload), Ok(ping));
     }
     out.clear();
-    if let Ok(goaway) = GoAway::parse(&header, &payload) {
-        if goaway.debug.len() <= 16_376 {
-            frame::goaway(&mut out, goaway.last_stream, goaway.code, goaway.debug);
-            let (header, payload) = decoded(&out);
-            assert_eq!(GoAway::parse(&header, payload), Ok(goaway));
-        }
+    if let Ok(goaway) = GoAway::parse(&header, &payload)
+        && goaway.debug.len() <= 16_376
+    {
+        frame::goaway(&mut out, goaway.last_stream, goaway.code, goaway.debug);
+        let (header, payload) = decoded(&out);
+        assert_eq!(GoAway::parse(&header, payload), Ok(goaway));
     }
     out.clear();
     if let Ok(update) = WindowUpdate::parse(&header, &payload) {
