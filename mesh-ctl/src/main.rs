@@ -35,6 +35,10 @@ impl Invocation {
     }
 }
 
+/// Gives memory back to the system soon: a first sync to many nodes takes much for a short time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let invocation = Invocation::parse().unwrap_or_else(|e| e.exit());

@@ -25,6 +25,10 @@ struct Cli {
     config: Config,
 }
 
+/// Gives memory back to the system soon: a first sync to many nodes takes much for a short time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
