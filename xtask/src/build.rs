@@ -31,31 +31,14 @@ pub(crate) fn bin_dir() -> PathBuf {
 /// Builds the agent and the controller.
 pub(crate) fn binaries() -> Result<()> {
     step("build mesh-node and mesh-controller", || {
-        let args = [
-            "build",
-            "--release",
-            "--bins",
-            "-p",
-            "mesh-node",
-            "-p",
-            "mesh-ctl",
-        ];
-        run_command(cargo(&args), "fix the errors above")
+        cargo_build("--release --bins -p mesh-node -p mesh-ctl")
     })
 }
 
 /// Builds the demo's own binary.
 pub(crate) fn demo() -> Result<()> {
     step("build the demo", || {
-        let args = [
-            "build",
-            "--release",
-            "-p",
-            "mesh-tests",
-            "--bin",
-            "weft-demo",
-        ];
-        run_command(cargo(&args), "fix the errors above")
+        cargo_build("--release -p mesh-tests --bin weft-demo")
     })
 }
 
@@ -67,60 +50,23 @@ pub(crate) fn dist_dir() -> PathBuf {
 /// Builds what is measured as it ships (the profile `dist`), with the benchmark and its load generator.
 pub(crate) fn bench() -> Result<()> {
     step("build the programs as they ship, and the benchmark", || {
-        let args = [
-            "build",
-            "--profile",
-            "dist",
-            "-p",
-            "mesh-node",
-            "-p",
-            "mesh-ctl",
-            "-p",
-            "mesh-tests",
-            "--bin",
-            "mesh-node",
-            "--bin",
-            "mesh-controller",
-            "--bin",
-            "weft-bench",
-            "--bin",
-            "lab-load",
-        ];
-        run_command(cargo(&args), "fix the errors above")
+        cargo_build(
+            "--profile dist -p mesh-node -p mesh-ctl -p mesh-tests --bin mesh-node --bin mesh-controller --bin weft-bench --bin lab-load",
+        )
     })
 }
 
 /// Builds the controller with a source for its benchmark, as the controller ships, and the benchmark.
 pub(crate) fn bench_controller() -> Result<()> {
     step("build the controller, and its benchmark", || {
-        let args = [
-            "build",
-            "--profile",
-            "dist",
-            "-p",
-            "mesh-tests",
-            "--bin",
-            "lab-controller",
-            "--bin",
-            "weft-bench-controller",
-        ];
-        run_command(cargo(&args), "fix the errors above")
+        cargo_build("--profile dist -p mesh-tests --bin lab-controller --bin weft-bench-controller")
     })
 }
 
 /// Builds the benchmark of the policy decision, as programs ship.
 pub(crate) fn bench_policy() -> Result<()> {
     step("build the benchmark of policy", || {
-        let args = [
-            "build",
-            "--profile",
-            "dist",
-            "-p",
-            "mesh-tests",
-            "--bin",
-            "weft-bench-policy",
-        ];
-        run_command(cargo(&args), "fix the errors above")
+        cargo_build("--profile dist -p mesh-tests --bin weft-bench-policy")
     })
 }
 
@@ -128,18 +74,12 @@ pub(crate) fn bench_policy() -> Result<()> {
 pub(crate) fn sabotage() -> Result<()> {
     step(
         "build mesh-node-sabotaged, for the demo's own checks",
-        || {
-            let args = [
-                "build",
-                "--release",
-                "-p",
-                "mesh-node",
-                "--features",
-                "sabotage",
-                "--bin",
-                "mesh-node-sabotaged",
-            ];
-            run_command(cargo(&args), "fix the errors above")
-        },
+        || cargo_build("--release -p mesh-node --features sabotage --bin mesh-node-sabotaged"),
     )
+}
+
+/// `cargo build` with these words.
+fn cargo_build(words: &str) -> Result<()> {
+    let args = std::iter::once("build").chain(words.split(' '));
+    run_command(cargo(&args.collect::<Vec<_>>()), "fix the errors above")
 }
