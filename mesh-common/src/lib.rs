@@ -8,6 +8,8 @@
 
 pub mod abi;
 #[cfg(feature = "user")]
+pub mod admin;
+#[cfg(feature = "user")]
 pub mod decode;
 #[cfg(feature = "user")]
 pub mod identity;
