@@ -18,6 +18,7 @@ pub mod balancer;
 pub mod bench;
 pub mod caller;
 pub mod capture;
+pub mod cluster;
 pub mod config;
 pub mod controller;
 pub mod demo;

@@ -1,52 +1,67 @@
-//! `cargo xtask k8s`: a Kubernetes API server to develop and test against, from Debian packages alone.
+//! `cargo xtask k8s`: Kubernetes to develop and test against, from Debian packages alone.
 //!
-//! It is a control plane without nodes: etcd and kube-apiserver on loopback, with certificates and
-//! tokens made for one run. Tests start their own; `start` is for people.
+//! `start` runs a control plane without nodes: etcd and kube-apiserver on loopback, with certificates and
+//! tokens made for one run. Tests start their own; `start` is for people. `up` runs a whole cluster of two nodes.
 
-mod apiserver;
+mod binaries;
+mod cluster;
+mod images;
 mod openapi;
 mod package;
 
 use crate::exec::{become_command, cargo, command, run as run_command, step, target_dir};
 use crate::{build, setup};
 use anyhow::Result;
+use binaries::{APISERVER, CLUSTER};
 use std::path::PathBuf;
 
 /// What to do.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// Build kube-apiserver and keep it in target/k8s; nothing is done when it is there.
-    Build,
+    Build {
+        /// Build also what the nodes of a cluster run.
+        #[arg(long)]
+        cluster: bool,
+    },
     /// Start etcd and kube-apiserver on loopback, apply the CRDs and print the path of a KUBECONFIG. With
     /// KUBECONFIG set, the cluster that it names is used instead and none is started.
     Start,
     /// Stop what `start` started and remove its data.
     Stop,
+    /// Bring up a cluster of two nodes on this machine, unless it is up, with Weft's images if there are any, and
+    /// print an alias for its kubectl.
+    Up,
+    /// Remove the cluster of two nodes.
+    Down,
 }
 
 /// Runs the command.
 pub(crate) fn run(what: &Command) -> Result<()> {
     match what {
-        Command::Build => {
-            setup::run(&setup::Needs::kubernetes(apiserver::is_cached()))?;
-            apiserver::ensure()
+        Command::Build { cluster } => {
+            let programs = if *cluster { CLUSTER } else { APISERVER };
+            setup::run(&setup::Needs::kubernetes(binaries::are_cached(programs)))?;
+            binaries::ensure(programs)
         }
         Command::Start => start(),
         Command::Stop => {
             control_plane_binary()?;
             become_control_plane("stop")
         }
+        Command::Up => cluster::up(),
+        Command::Down => cluster::down(),
     }
 }
 
 /// Builds the API server when it is missing, for tests.
 pub(crate) fn ensure() -> Result<()> {
-    apiserver::ensure()
+    binaries::ensure(APISERVER)
 }
 
 /// Whether the API server is built and intact.
 pub(crate) fn is_cached() -> bool {
-    apiserver::is_cached()
+    binaries::are_cached(APISERVER)
 }
 
 /// Where the API server is kept; tests find it by this.
@@ -60,8 +75,8 @@ fn start() -> Result<()> {
         println!("{}", path.to_string_lossy());
         return Ok(());
     }
-    setup::run(&setup::Needs::kubernetes(apiserver::is_cached()))?;
-    apiserver::ensure()?;
+    setup::run(&setup::Needs::kubernetes(binaries::are_cached(APISERVER)))?;
+    binaries::ensure(APISERVER)?;
     control_plane_binary()?;
     become_control_plane("start")
 }

@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod exec;
 mod fuzz;
+mod image;
 mod k8s;
 mod setup;
 mod test;
@@ -38,6 +39,8 @@ enum Command {
     Bench(bench::Command),
     /// Run the unit, lab and integration tests (needs root).
     Test(test::Args),
+    /// Make the container images, as tar files and without a container engine.
+    Image(image::Args),
     /// Feed what reads hostile bytes with arbitrary ones.
     Fuzz(fuzz::Args),
     /// A Kubernetes API server to develop and test against.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(what) => bench::run(&what),
         Command::Test(args) => test::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::K8s(what) => k8s::run(&what),
         Command::Check => check::run(),

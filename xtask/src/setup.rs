@@ -51,6 +51,31 @@ const KUBERNETES_BUILD_PACKAGES: &[&str] = &[
     "xz-utils",
 ];
 
+/// The target that static programs are linked for, on this machine.
+pub(crate) const STATIC_TARGET: &str = if cfg!(target_arch = "aarch64") {
+    "aarch64-unknown-linux-musl"
+} else {
+    "x86_64-unknown-linux-musl"
+};
+/// What it takes to compile C for it.
+const IMAGE_PACKAGES: &[&str] = &["musl-tools"];
+
+/// What it takes to run nodes.
+const CLUSTER_PACKAGES: &[&str] = &[
+    "busybox-static",
+    "conntrack",
+    "containerd",
+    "containernetworking-plugins",
+    "etcd-server",
+    "iproute2",
+    "iptables",
+    "kmod",
+    "kubernetes-client",
+    "mount",
+    "runc",
+    "util-linux",
+];
+
 /// Which prerequisites a command needs.
 pub(crate) struct Needs {
     bpf: bool,
@@ -60,6 +85,9 @@ pub(crate) struct Needs {
     fuzz: bool,
     kubernetes: bool,
     kubernetes_build: bool,
+    cluster: bool,
+    /// To link static programs.
+    musl: bool,
 }
 
 impl Needs {
@@ -73,6 +101,8 @@ impl Needs {
             fuzz: true,
             kubernetes: true,
             kubernetes_build: true,
+            cluster: true,
+            musl: true,
         }
     }
 
@@ -102,6 +132,8 @@ impl Needs {
             fuzz: false,
             kubernetes: false,
             kubernetes_build: false,
+            cluster: false,
+            musl: false,
         }
     }
 
@@ -112,6 +144,14 @@ impl Needs {
             kubernetes: true,
             kubernetes_build: !cached,
             ..Self::build()
+        }
+    }
+
+    /// To run a cluster of two nodes, and to build its programs unless they are `cached`.
+    pub(crate) const fn cluster(cached: bool) -> Self {
+        Self {
+            cluster: true,
+            ..Self::kubernetes(cached)
         }
     }
 
@@ -128,6 +168,14 @@ impl Needs {
     pub(crate) const fn lints() -> Self {
         Self {
             lints: true,
+            ..Self::build()
+        }
+    }
+
+    /// To build the programs for images.
+    pub(crate) const fn image() -> Self {
+        Self {
+            musl: true,
             ..Self::build()
         }
     }
@@ -150,6 +198,9 @@ pub(crate) fn run(needs: &Needs) -> Result<()> {
 fn install(needs: &Needs) -> Result<()> {
     packages(needs)?;
     components()?;
+    if needs.musl {
+        rust_target(STATIC_TARGET)?;
+    }
     if needs.bpf {
         cargo_tool("bpf-linker", BPF_LINKER, |install| {
             let path = std::env::var("PATH").unwrap_or_default();
@@ -189,6 +240,12 @@ fn packages(needs: &Needs) -> Result<()> {
     if needs.kubernetes_build {
         wanted.extend(KUBERNETES_BUILD_PACKAGES);
     }
+    if needs.cluster {
+        wanted.extend(CLUSTER_PACKAGES);
+    }
+    if needs.musl {
+        wanted.extend(IMAGE_PACKAGES);
+    }
     if wanted.is_empty() {
         return Ok(());
     }
@@ -218,6 +275,19 @@ fn components() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+fn rust_target(target: &str) -> Result<()> {
+    let installed = output(command("rustup", &["target", "list", "--installed"]));
+    if installed.is_some_and(|list| list.lines().any(|line| line == target)) {
+        return Ok(());
+    }
+    step(&format!("add the Rust target {target}"), || {
+        run_command(
+            command("rustup", &["target", "add", target]),
+            "is the network reachable?",
+        )
+    })
 }
 
 fn cargo_tool(

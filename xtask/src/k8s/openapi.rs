@@ -1,7 +1,7 @@
 //! Generates the one file that Debian's build of Kubernetes generates too: the OpenAPI definitions
 //! of every type that says it has one.
 
-use super::apiserver::Tree;
+use super::binaries::Tree;
 use crate::exec::run;
 use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeSet;

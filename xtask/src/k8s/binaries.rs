@@ -1,4 +1,4 @@
-//! Builds kube-apiserver once and keeps it with its checksum. All that the build leaves beside is removed.
+//! Builds programs of Kubernetes once and keeps each with its checksum. All that the build leaves beside is removed.
 
 use super::openapi;
 use super::package::{self, COMMIT, RELEASE, VERSION};
@@ -52,29 +52,51 @@ impl Tree {
     }
 }
 
-/// Whether the API server is there, of the pinned version and with the checksum that it was stored with.
-pub(crate) fn is_cached() -> bool {
-    let stamp = fs::read_to_string(stamp_file()).unwrap_or_default();
-    checksum(&binary()).is_some_and(|sum| stamp == stamp_of(&sum))
+/// The API server, which tests start by itself.
+pub(crate) const APISERVER: &[&str] = &["kube-apiserver"];
+/// All that a cluster runs.
+pub(crate) const CLUSTER: &[&str] = &[
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+];
+
+/// Whether these programs are there, of the pinned version and with the checksums that they were stored with.
+pub(crate) fn are_cached(programs: &[&str]) -> bool {
+    missing(programs).is_empty()
 }
 
-/// Builds the API server unless it is there.
-pub(crate) fn ensure() -> Result<()> {
-    if is_cached() {
+/// Builds those of the programs that are not there.
+pub(crate) fn ensure(programs: &[&str]) -> Result<()> {
+    let missing = missing(programs);
+    if missing.is_empty() {
         return Ok(());
     }
     step(
-        &format!("build kube-apiserver {RELEASE} (once, about four minutes)"),
-        build,
+        &format!(
+            "build {} of Kubernetes {RELEASE} (once, some minutes)",
+            missing.join(", ")
+        ),
+        || build(&missing),
     )
 }
 
-fn binary() -> PathBuf {
-    super::dir().join("kube-apiserver")
+fn missing<'a>(programs: &[&'a str]) -> Vec<&'a str> {
+    let is_missing = |name: &&str| {
+        let stamp = fs::read_to_string(stamp_file(name)).unwrap_or_default();
+        checksum(&stored(name)).is_none_or(|sum| stamp != stamp_of(&sum))
+    };
+    programs.iter().copied().filter(is_missing).collect()
 }
 
-fn stamp_file() -> PathBuf {
-    super::dir().join("kube-apiserver.stamp")
+fn stored(program: &str) -> PathBuf {
+    super::dir().join(program)
+}
+
+fn stamp_file(program: &str) -> PathBuf {
+    super::dir().join(format!("{program}.stamp"))
 }
 
 fn stamp_of(checksum: &str) -> String {
@@ -86,25 +108,33 @@ fn checksum(file: &Path) -> Option<String> {
     text.split_whitespace().next().map(str::to_owned)
 }
 
-fn build() -> Result<()> {
+fn build(programs: &[&str]) -> Result<()> {
     let work = super::dir().join("build");
     if work.exists() {
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
     }
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let tree = step("fetch the Kubernetes source package", || prepare(&work))?;
-    step("generate the API's definitions", || {
-        openapi::generate(&tree)
-    })?;
-    let built = work.join("kube-apiserver");
-    step("compile kube-apiserver", || compile(&tree, &built))?;
+    if programs.contains(&APISERVER[0]) {
+        step("generate the API's definitions", || {
+            openapi::generate(&tree)
+        })?;
+    }
+    for program in programs {
+        step(&format!("compile {program}"), || store(&tree, program))?;
+    }
+    fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
+}
+
+fn store(tree: &Tree, program: &str) -> Result<()> {
+    let built = tree.work.join(program);
+    compile(tree, program, &built)?;
     let Some(sum) = checksum(&built) else {
         bail!("sha256sum cannot read {}", built.display());
     };
     // The stamp comes last: a build that was cut short is not taken for one that is done.
-    fs::rename(&built, binary()).context("cannot store kube-apiserver")?;
-    fs::write(stamp_file(), stamp_of(&sum)).context("cannot store the checksum")?;
-    fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))
+    fs::rename(&built, stored(program)).with_context(|| format!("cannot store {program}"))?;
+    fs::write(stamp_file(program), stamp_of(&sum)).context("cannot store the checksum")
 }
 
 fn prepare(work: &Path) -> Result<Tree> {
@@ -123,7 +153,7 @@ fn prepare(work: &Path) -> Result<Tree> {
     })
 }
 
-fn compile(tree: &Tree, to: &Path) -> Result<()> {
+fn compile(tree: &Tree, program: &str, to: &Path) -> Result<()> {
     let mut flags = "-s -w".to_owned();
     for package in [
         "k8s.io/kubernetes/vendor/k8s.io/client-go/pkg/version",
@@ -143,7 +173,7 @@ fn compile(tree: &Tree, to: &Path) -> Result<()> {
     build
         .args(["-ldflags", &flags, "-o"])
         .arg(to)
-        .arg("k8s.io/kubernetes/cmd/kube-apiserver");
+        .arg(format!("k8s.io/kubernetes/cmd/{program}"));
     run(
         build,
         "read go's message above; it takes about 2 GB of memory",
