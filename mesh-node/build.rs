@@ -8,6 +8,10 @@ use std::process::Command;
 
 const TARGET: &str = "bpfel-unknown-none";
 const FLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
+/// What stands in the programs' line information for the paths of this build, which differ from machine to machine.
+const WORKSPACE: &str = "/weft";
+const CARGO_HOME: &str = "/cargo";
+const SYSROOT: &str = "/rust";
 
 fn main() {
     if let Err(error) = build() {
@@ -32,7 +36,7 @@ fn build() -> Result<(), Box<dyn Error>> {
     if env::var("CARGO_CFG_TARGET_ENDIAN")? != "little" {
         return Err("mesh-node is built for little-endian machines only".into());
     }
-    require_tools()?;
+    let sysroot = require_tools()?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // A directory of its own: the outer cargo holds the lock of the usual one.
     let target = out.join("ebpf");
@@ -52,7 +56,7 @@ fn build() -> Result<(), Box<dyn Error>> {
     let status = cargo
         .current_dir("..")
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(&sysroot)?)
         .args([
             "build",
             "--release",
@@ -75,8 +79,24 @@ fn build() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What the build needs beside the compiler is installed by one command.
-fn require_tools() -> Result<(), Box<dyn Error>> {
+/// The compiler's flags, as cargo encodes them.
+fn flags(sysroot: &str) -> Result<String, Box<dyn Error>> {
+    let workspace = fs::canonicalize("..")?;
+    let mut flags: Vec<String> = FLAGS.map(str::to_owned).to_vec();
+    let mut remap = |path: &Path, name: &str| {
+        flags.push(format!("--remap-path-prefix={}={name}", path.display()));
+    };
+    remap(&workspace, WORKSPACE);
+    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+    if let Some(home) = env::var_os("CARGO_HOME").map(PathBuf::from).or(home) {
+        remap(&home, CARGO_HOME);
+    }
+    remap(Path::new(sysroot), SYSROOT);
+    Ok(flags.join("\x1f"))
+}
+
+/// What the build needs beside the compiler is installed by one command. Tells where the compiler is.
+fn require_tools() -> Result<String, Box<dyn Error>> {
     let path = env::var_os("PATH").unwrap_or_default();
     if !env::split_paths(&path).any(|directory| directory.join("bpf-linker").is_file()) {
         return Err("bpf-linker is not in PATH: run `cargo xtask setup` first".into());
@@ -84,8 +104,8 @@ fn require_tools() -> Result<(), Box<dyn Error>> {
     let rustc = Command::new(env::var("RUSTC")?)
         .args(["--print", "sysroot"])
         .output()?;
-    let sysroot = String::from_utf8(rustc.stdout)?;
-    if !Path::new(sysroot.trim())
+    let sysroot = String::from_utf8(rustc.stdout)?.trim().to_owned();
+    if !Path::new(&sysroot)
         .join("lib/rustlib/src/rust/library/core")
         .is_dir()
     {
@@ -93,5 +113,5 @@ fn require_tools() -> Result<(), Box<dyn Error>> {
             "the Rust sources (rust-src) are missing: run `cargo xtask setup` first".into(),
         );
     }
-    Ok(())
+    Ok(sysroot)
 }

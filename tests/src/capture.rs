@@ -9,13 +9,38 @@ use crate::wait;
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const DISCARD: u16 = 9;
 /// Captures that were started.
 static CAPTURES: AtomicU32 = AtomicU32::new(0);
+
+/// The files of one capture: what an earlier capture of the link saw is not this one's.
+struct Files {
+    packets: PathBuf,
+    log: PathBuf,
+}
+
+impl Files {
+    fn new(directory: &Path, link: &str) -> Self {
+        let number = CAPTURES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{link}-{}-{number}", std::process::id());
+        Self {
+            packets: directory.join(format!("{name}.pcap")),
+            log: directory.join(format!("{name}.tcpdump.log")),
+        }
+    }
+
+    fn tcpdump<'a>(&'a self, link: &'a str) -> Vec<&'a str> {
+        let path = self.packets.to_str().unwrap_or_default();
+        let options = ["-n", "-p", "-s", "0", "-B", "65536", "-U", "-Z", "root"];
+        let target = ["--immediate-mode", "-w", path];
+        [&["tcpdump", "-i", link], &options[..], &target].concat()
+    }
+}
 
 /// A running capture.
 #[derive(Debug)]
@@ -41,38 +66,32 @@ impl Capture {
 
     /// `beyond` is an address that the node reaches over the link.
     fn start(node: &Node, link: &str, beyond: IpAddr) -> Result<Self> {
-        // Files of its own: what an earlier capture of the link saw is not this one's.
-        let number = CAPTURES.fetch_add(1, Ordering::Relaxed);
-        let file = node.dir.join(format!("{link}-{number}.pcap"));
-        let path = file.to_string_lossy().into_owned();
-        let argv = [
-            "tcpdump",
-            "-i",
-            link,
-            "-n",
-            "-p",
-            "-s",
-            "0",
-            "-B",
-            "65536",
-            "-U",
-            "-Z",
-            "root",
-            "--immediate-mode",
-            "-w",
-            &path,
-        ];
-        let mut process = node.host.start(
-            &argv,
-            &node.dir.join(format!("{link}-{number}.tcpdump.log")),
-        )?;
+        let files = Files::new(&node.dir, link);
+        let process = node.host.start(&files.tcpdump(link), &files.log)?;
+        Self::proven(process, files, node.host.netns().to_owned(), beyond)
+    }
+
+    /// Captures a link of any network namespace, to files in `directory`. `beyond` is an address that is reached
+    /// over the link.
+    pub fn link(netns: &Path, link: &str, beyond: IpAddr, directory: &Path) -> Result<Self> {
+        let files = Files::new(directory, link);
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", netns.display()))
+            .args(["setpriv", "--pdeathsig", "KILL", "--"])
+            .args(files.tcpdump(link));
+        let process = Process::spawn(command, &files.log)?;
+        Self::proven(process, files, netns.to_owned(), beyond)
+    }
+
+    /// The capture, once it was seen to see the link.
+    fn proven(mut process: Process, files: Files, netns: PathBuf, beyond: IpAddr) -> Result<Self> {
         process.ready("tcpdump's \"listening on\"", wait::DEADLINE, |log| {
             Ok(log.contains("listening on"))
         })?;
-        let netns = node.host.netns().to_owned();
         let mut capture = Self {
             process,
-            file,
+            file: files.packets,
             netns,
             beyond,
             marks: 0,

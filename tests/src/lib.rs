@@ -11,6 +11,7 @@ mod ip;
 mod owner;
 mod signals;
 
+pub mod acceptance;
 pub mod access_log;
 pub mod agent;
 pub mod apps;
@@ -26,6 +27,7 @@ pub mod http;
 pub mod janitor;
 pub mod kubernetes;
 pub mod load;
+pub mod manifests;
 pub mod mesh;
 pub mod netns;
 pub mod pcap;

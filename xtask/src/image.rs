@@ -24,6 +24,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tree::Tree;
 
+/// What the images' names begin with, unless something else is asked for.
+pub(crate) const REPOSITORY: &str = "localhost/weft";
 /// Nobody: a number that no node gives to anybody else.
 const NOBODY: &str = "65532:65532";
 /// Entering network namespaces and loading eBPF take capabilities that only root is given in a container.
@@ -72,7 +74,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "dist")]
     profile: Profile,
     /// What the images' names begin with.
-    #[arg(long, value_name = "NAME", default_value = "localhost/weft")]
+    #[arg(long, value_name = "NAME", default_value = REPOSITORY)]
     repository: String,
     /// The images' tag; without it, Weft's version.
     #[arg(long)]
@@ -107,6 +109,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Makes every image for this machine's own cluster.
+pub(crate) fn ensure() -> Result<()> {
+    let args = Args {
+        profile: Profile::Release,
+        repository: REPOSITORY.to_owned(),
+        tag: None,
+        output: None,
+        programs: None,
+    };
+    make(&args).map(drop)
 }
 
 /// The tar files that were made before, of those images that there are.

@@ -34,6 +34,9 @@ pub(crate) enum Command {
     Up,
     /// Remove the cluster of two nodes.
     Down,
+    /// Install Weft into a cluster and show, step by step, what it does there: in the cluster of two nodes, which is
+    /// brought up, or in the one that KUBECONFIG names.
+    Test(cluster::Test),
 }
 
 /// Runs the command.
@@ -51,6 +54,7 @@ pub(crate) fn run(what: &Command) -> Result<()> {
         }
         Command::Up => cluster::up(),
         Command::Down => cluster::down(),
+        Command::Test(args) => cluster::test(args),
     }
 }
 

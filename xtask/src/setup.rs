@@ -60,19 +60,23 @@ pub(crate) const STATIC_TARGET: &str = if cfg!(target_arch = "aarch64") {
 /// What it takes to compile C for it.
 const IMAGE_PACKAGES: &[&str] = &["musl-tools"];
 
-/// What it takes to run nodes.
+/// What it takes to run nodes, and to look at what they do.
 const CLUSTER_PACKAGES: &[&str] = &[
+    "bpftool",
     "busybox-static",
     "conntrack",
     "containerd",
     "containernetworking-plugins",
+    "curl",
     "etcd-server",
     "iproute2",
     "iptables",
     "kmod",
     "kubernetes-client",
     "mount",
+    "prometheus",
     "runc",
+    "tcpdump",
     "util-linux",
 ];
 

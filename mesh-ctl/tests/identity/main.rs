@@ -19,7 +19,7 @@ use mesh_ctl::ca::store::Store;
 use mesh_ctl::ca::{Authority, Follower, Place, SecretStore, Signer};
 use mesh_ctl::lease::Lease;
 use mesh_ctl::metrics::Metrics;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize as _, DeserializeOwned};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
@@ -73,34 +73,34 @@ async fn controller(plane: &ControlPlane) -> Client {
     let client = plane.client().await.unwrap();
     namespace(&client, AGENT.0, json!({})).await;
     account(&client, CONTROLLER).await;
-    let subjects = json!([
-        {"kind": "ServiceAccount", "namespace": CONTROLLER.0, "name": CONTROLLER.1}
-    ]);
-    let binding = |kind: &str| {
-        json!({
-            "metadata": {"name": "weft-controller-identity"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io", "kind": kind,
-                "name": "weft-controller-identity",
-            },
-            "subjects": subjects,
-        })
-    };
-    let roles = include_str!("../../../manifests/controller-identity.yaml");
-    let (of_cluster, of_namespace) = roles.split_once("---").unwrap();
+    let shipped = include_str!("../../../manifests/kustomize/base/controller-rbac.yaml");
     let params = PostParams::default();
-    let api: Api<ClusterRole> = Api::all(client.clone());
-    let role = serde_norway::from_str(of_cluster).unwrap();
-    api.create(&params, &role).await.unwrap();
-    let api: Api<ClusterRoleBinding> = Api::all(client.clone());
-    api.create(&params, &object(binding("ClusterRole")))
-        .await
-        .unwrap();
-    let api: Api<Role> = Api::namespaced(client.clone(), CONTROLLER.0);
-    let role = serde_norway::from_str(of_namespace).unwrap();
-    api.create(&params, &role).await.unwrap();
-    let api: Api<RoleBinding> = Api::namespaced(client.clone(), CONTROLLER.0);
-    api.create(&params, &object(binding("Role"))).await.unwrap();
+    for document in serde_norway::Deserializer::from_str(shipped) {
+        let shipped = Value::deserialize(document).unwrap();
+        let created = match shipped["kind"].as_str().unwrap() {
+            "ClusterRole" => {
+                let api: Api<ClusterRole> = Api::all(client.clone());
+                api.create(&params, &object(shipped)).await.map(drop)
+            }
+            "ClusterRoleBinding" => {
+                let api: Api<ClusterRoleBinding> = Api::all(client.clone());
+                api.create(&params, &object(shipped)).await.map(drop)
+            }
+            "Role" => {
+                let api: Api<Role> = Api::namespaced(client.clone(), CONTROLLER.0);
+                api.create(&params, &object(shipped)).await.map(drop)
+            }
+            "RoleBinding" => {
+                let api: Api<RoleBinding> = Api::namespaced(client.clone(), CONTROLLER.0);
+                api.create(&params, &object(shipped)).await.map(drop)
+            }
+            other => {
+                assert_eq!(other, "ServiceAccount");
+                Ok(())
+            }
+        };
+        created.unwrap();
+    }
 
     let token = token(&client, CONTROLLER, ISSUER, None, HOUR)
         .await

@@ -12,26 +12,15 @@ use crate::cluster::{create, namespace, pod, policy};
 use crate::status::until;
 use crate::watching::{Watching, cluster};
 
-const ROLES: &str = include_str!("../../../manifests/controller-source.yaml");
+const SHIPPED: &str = include_str!("../../../manifests/kustomize/base/controller-rbac.yaml");
 
+/// Creates the roles and their bindings; the account is there.
 async fn grant(client: &Client) {
-    for document in serde_norway::Deserializer::from_str(ROLES) {
-        let role = Value::deserialize(document).unwrap();
-        create(client, &role).await;
-        let mut binding = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": format!("{}Binding", role["kind"].as_str().unwrap()),
-            "metadata": role["metadata"],
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": role["kind"],
-                "name": role["metadata"]["name"],
-            },
-        });
-        binding["subjects"] = json!([
-            {"kind": "ServiceAccount", "namespace": "weft-system", "name": "weft-controller"},
-        ]);
-        create(client, &binding).await;
+    for document in serde_norway::Deserializer::from_str(SHIPPED) {
+        let object = Value::deserialize(document).unwrap();
+        if object["kind"] != "ServiceAccount" {
+            create(client, &object).await;
+        }
     }
 }
 

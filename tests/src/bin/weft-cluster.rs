@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use lab::acceptance::{self, Kubectl, Stage};
 use lab::cluster::{self, Layout, NODES};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +27,18 @@ enum Verb {
     },
     /// Remove everything of it.
     Down,
+    /// Install Weft into it and show what it does; into the cluster that KUBECONFIG names, if it is set.
+    Test {
+        /// Where the images are: REPOSITORY/mesh-node and REPOSITORY/mesh-controller.
+        #[arg(long)]
+        repository: String,
+        /// The images' tag.
+        #[arg(long)]
+        tag: String,
+        /// The cgroup of version 2 that holds every pod, as a node sees it.
+        #[arg(long)]
+        cgroup: String,
+    },
     /// Enter a group of the cluster and become a command.
     #[command(hide = true)]
     Member {
@@ -44,6 +57,11 @@ fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Up { images } => up(&layout, &images),
         Verb::Down => cluster::down(&layout),
+        Verb::Test {
+            repository,
+            tag,
+            cgroup,
+        } => acceptance::run(&stage(layout, repository, tag, cgroup)),
         Verb::Member { group, argv } => cluster::become_member(&group, &argv),
         Verb::Node { name } => cluster::serve_node(&layout, &name),
     };
@@ -63,6 +81,21 @@ fn up(layout: &Layout, images: &[PathBuf]) -> Result<()> {
     }
     say_how(layout, &lab::netns::path(NODES[0].netns));
     Ok(())
+}
+
+fn stage(layout: Layout, repository: String, tag: String, cgroup: String) -> Stage {
+    let other = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty());
+    let (kubectl, own) = match other {
+        Some(path) => (Kubectl::of(Path::new(&path)), None),
+        None => (Kubectl::own(&layout), Some(layout)),
+    };
+    Stage {
+        kubectl,
+        own,
+        repository,
+        tag,
+        cgroup,
+    }
 }
 
 fn say_how(layout: &Layout, netns: &Path) {

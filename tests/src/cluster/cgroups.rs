@@ -73,6 +73,14 @@ pub(super) fn enter(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The node's group of version 2, which is its root as it sees it.
+pub(super) fn root_of(name: &str) -> Result<PathBuf> {
+    let all = hierarchies()?;
+    let unified = all.iter().find(|hierarchy| hierarchy.kind == "cgroup2");
+    let unified = unified.context("no cgroup of version 2 is mounted")?;
+    Ok(unified.mount.join(NAME).join(name))
+}
+
 /// Ends whatever runs in the cluster's groups, and removes them.
 pub(super) fn remove() -> Result<()> {
     let tops: Vec<(PathBuf, bool)> = hierarchies()?

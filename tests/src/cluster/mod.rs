@@ -153,6 +153,34 @@ pub fn kubectl(layout: &Layout, arguments: &[&str]) -> Result<String> {
     shell::run(&argv)
 }
 
+/// What is pinned in the node's bpffs, and what is attached to its groups.
+///
+/// # Errors
+/// When the node does not run.
+pub fn left_in_kernel(node: &Node) -> Result<Vec<String>> {
+    let group = cgroups::root_of(node.name)?;
+    let members = fs::read_to_string(group.join("cgroup.procs"))
+        .with_context(|| format!("{} does not run", node.name))?;
+    // The node's own daemons have its mounts; containers have others.
+    let is_daemon = |pid: &&str| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kubelet")
+    };
+    let daemon = members
+        .lines()
+        .find(is_daemon)
+        .with_context(|| format!("no kubelet runs on {}", node.name))?;
+    let pins = format!("/proc/{daemon}/root/sys/fs/bpf");
+    let entries = fs::read_dir(&pins).with_context(|| format!("cannot read {pins}"))?;
+    let mut left = Vec::new();
+    for entry in entries {
+        left.push(format!("{pins}/{}", entry?.file_name().to_string_lossy()));
+    }
+    let attached = shell::run(&["bpftool", "cgroup", "tree", &group.to_string_lossy()])?;
+    // The first line is the heading.
+    left.extend(attached.lines().skip(1).map(str::to_owned));
+    Ok(left)
+}
+
 fn remove_state(layout: &Layout) -> Result<()> {
     let state = layout.state();
     if !state.exists() {

@@ -4,8 +4,9 @@ use super::binaries::{self, CLUSTER};
 use super::{dir, images};
 use crate::exec::{become_command, cargo, command, is_root, run, step};
 use crate::{build, image, setup};
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use std::process::Command;
+use std::thread;
 
 /// Brings it up with Weft's images, if they were made.
 pub(crate) fn up() -> Result<()> {
@@ -13,11 +14,59 @@ pub(crate) fn up() -> Result<()> {
     setup::run(&setup::Needs::cluster(binaries::are_cached(CLUSTER)))?;
     binaries::ensure(CLUSTER)?;
     build_program()?;
+    become_command(up_with_images()?, "build it with `cargo xtask k8s up`")
+}
+
+fn up_with_images() -> Result<Command> {
     let mut up = program("up");
     for archive in images::make()?.into_iter().chain(image::made()) {
         up.arg("--image").arg(archive);
     }
-    become_command(up, "build it with `cargo xtask k8s up`")
+    Ok(up)
+}
+
+/// What the suite acts on.
+#[derive(clap::Args)]
+pub(crate) struct Test {
+    /// With KUBECONFIG: where its nodes find the images, REPOSITORY/mesh-node and REPOSITORY/mesh-controller.
+    #[arg(long, value_name = "NAME", default_value = image::REPOSITORY)]
+    repository: String,
+    /// The images' tag.
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    tag: String,
+    /// With KUBECONFIG: the cgroup of version 2 that holds every pod, as its nodes see it.
+    #[arg(long, value_name = "PATH", default_value = "/sys/fs/cgroup/kubepods.slice")]
+    cgroup: String,
+}
+
+/// Installs Weft into the cluster and shows what it does.
+pub(crate) fn test(args: &Test) -> Result<()> {
+    let mut test = program("test");
+    if std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty()) {
+        eprintln!(
+            "xtask: KUBECONFIG is set, so Weft is installed into the cluster that it names; this takes the rights of a \
+             cluster administrator, and the images {}/* where its nodes find them",
+            args.repository
+        );
+        setup::run(&setup::Needs::build())?;
+        build_program()?;
+        test.args(["--repository", &args.repository, "--tag", &args.tag]);
+        test.args(["--cgroup", &args.cgroup]);
+    } else {
+        require_root("test")?;
+        setup::run(&setup::Needs::cluster(binaries::are_cached(CLUSTER)))?;
+        // The Go build has long stretches on one core, and so has ours.
+        let kubernetes = thread::spawn(|| binaries::ensure(CLUSTER));
+        let images = image::ensure();
+        let kubernetes = kubernetes.join();
+        images?;
+        kubernetes.map_err(|_| anyhow!("the build of Kubernetes panicked"))??;
+        build_program()?;
+        run(up_with_images()?, "see `cargo xtask k8s up`")?;
+        test.args(["--repository", image::REPOSITORY, "--tag", env!("CARGO_PKG_VERSION")]);
+        test.args(["--cgroup", "/sys/fs/cgroup/unified/kubepods"]);
+    }
+    become_command(test, "build it with `cargo xtask k8s up`")
 }
 
 /// Removes it.

@@ -1,0 +1,105 @@
+//! The installation from the Helm chart's objects, and what is ready then.
+
+use super::{Outcome, SYSTEM, Stage};
+use crate::manifests::{self, Object};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+/// The shipped objects, with what this cluster needs otherwise.
+pub(super) fn objects(stage: &Stage) -> Result<Vec<Value>> {
+    let folder = manifests::directory();
+    let values = json!({
+        "image": {"repository": stage.repository, "tag": stage.tag},
+        "node": {"cgroup": stage.cgroup},
+    });
+    let chart = manifests::chart(&folder.join("helm/weft"), SYSTEM, &values)?;
+    let base = manifests::build(&folder.join("kustomize/base"))?;
+    let is_namespace = |object: &Object| object.kind() == "Namespace";
+    let namespace = base.into_iter().filter(is_namespace);
+    let mut objects: Vec<Value> = namespace.chain(chart).map(|object| object.0).collect();
+    let versions = stage.kubectl.run(&["api-versions"])?;
+    if !versions.lines().any(|version| version == "policy/v1") {
+        // Before Kubernetes 1.21.
+        for object in &mut objects {
+            if object["kind"] == "PodDisruptionBudget" {
+                object["apiVersion"] = json!("policy/v1beta1");
+            }
+        }
+    }
+    Ok(objects)
+}
+
+pub(super) fn install(stage: &Stage) -> Result<Outcome> {
+    let (mut agents, others): (Vec<Value>, Vec<Value>) = objects(stage)?
+        .into_iter()
+        .partition(|object| object["kind"] == "DaemonSet");
+    // Policies cannot be read before their kinds are served, and nothing is made in a namespace that is not there.
+    let (first, then): (Vec<Value>, Vec<Value>) = others.into_iter().partition(|object| {
+        object["kind"] == "Namespace" || object["kind"] == "CustomResourceDefinition"
+    });
+    stage.kubectl.apply(&first)?;
+    let established = ["wait", "--for=condition=Established", "--timeout=60s"];
+    for object in first.iter().filter(|object| object["kind"] != "Namespace") {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let definition = format!("customresourcedefinition/{name}");
+        stage.kubectl.run(&[&established[..], &[&definition]].concat())?;
+    }
+    stage.kubectl.apply(&then)?;
+    if stage.own.is_some() {
+        // This cluster has no DNS.
+        let service = stage.kubectl.get(&["-n", SYSTEM, "service", "weft-controller"])?;
+        let address = &service["spec"]["clusterIP"];
+        for agent in &mut agents {
+            agent["spec"]["template"]["spec"]["hostAliases"] =
+                json!([{"ip": address, "hostnames": ["weft-controller.weft-system.svc"]}]);
+        }
+    }
+    stage.kubectl.apply(&agents)?;
+    for workload in ["deployment/weft-controller", "daemonset/weft-node"] {
+        let status = ["-n", SYSTEM, "rollout", "status", workload, "--timeout=300s"];
+        stage
+            .kubectl
+            .run(&status)
+            .with_context(|| describe(stage, workload))?;
+    }
+    Ok(Outcome::Holds("controllers and agents are rolled out".into()))
+}
+
+/// What the cluster says of pods that do not come up.
+fn describe(stage: &Stage, workload: &str) -> String {
+    let describe = |arguments: &[&str]| {
+        let text = stage.kubectl.run(arguments).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    };
+    let events = describe(&["-n", SYSTEM, "get", "events", "--sort-by=.lastTimestamp"]);
+    let log = describe(&["-n", SYSTEM, "logs", workload, "--tail=20"]);
+    format!("{workload} is not rolled out\n{events}\n{log}")
+}
+
+pub(super) fn agents_are_ready(stage: &Stage) -> Result<Outcome> {
+    let nodes = stage.kubectl.get(&["nodes"])?;
+    let nodes = nodes["items"].as_array().map_or(0, Vec::len);
+    let selector = "app.kubernetes.io/name=weft-node";
+    let pods = stage.kubectl.get(&["-n", SYSTEM, "pods", "-l", selector])?;
+    let mut ready = Vec::new();
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        let statuses = pod["status"]["containerStatuses"].as_array();
+        let is_ready = |status: &Value| status["ready"] == true && status["restartCount"] == 0;
+        ensure!(
+            statuses.is_some_and(|statuses| statuses.iter().all(is_ready)),
+            "the agent on {node} is not ready, or was restarted: {}",
+            pod["status"]
+        );
+        ready.push(node.to_owned());
+    }
+    ensure!(
+        nodes > 0 && ready.len() == nodes,
+        "{nodes} nodes, and agents on {ready:?}"
+    );
+    Ok(Outcome::Holds(format!(
+        "on {}, none privileged, none restarted",
+        ready.join(", ")
+    )))
+}
