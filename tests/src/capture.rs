@@ -38,7 +38,7 @@ impl Files {
         let path = self.packets.to_str().unwrap_or_default();
         let options = ["-n", "-p", "-s", "0", "-B", "65536", "-U", "-Z", "root"];
         let target = ["--immediate-mode", "-w", path];
-        [&["tcpdump", "-i", link], &options[..], &target].concat()
+        [&["tcpdump", "-i", link][..], &options, &target].concat()
     }
 }
 

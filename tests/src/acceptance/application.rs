@@ -30,10 +30,21 @@ pub(super) fn deploy(stage: &Stage) -> Result<Outcome> {
     stage.kubectl.apply(&objects)?;
     for name in SERVICES {
         let workload = format!("deployment/{name}");
-        let status = ["-n", NAMESPACE, "rollout", "status", &workload, "--timeout=180s"];
+        let status = [
+            "-n",
+            NAMESPACE,
+            "rollout",
+            "status",
+            &workload,
+            "--timeout=180s",
+        ];
         stage.kubectl.run(&status)?;
     }
-    Ok(Outcome::Holds(format!("{} on {}", SERVICES.join(", "), nodes.join(", "))))
+    Ok(Outcome::Holds(format!(
+        "{} on {}",
+        SERVICES.join(", "),
+        nodes.join(", ")
+    )))
 }
 
 /// What the service answers.
@@ -82,7 +93,9 @@ fn service(name: &str, node: &str) -> [Value; 3] {
 /// Asks a service, by its address, from a pod of another; the answer.
 pub(super) fn ask(stage: &Stage, from: &str, to: &str) -> Result<String> {
     let service = stage.kubectl.get(&["-n", NAMESPACE, "service", to])?;
-    let address = service["spec"]["clusterIP"].as_str().context("it has no address")?;
+    let address = service["spec"]["clusterIP"]
+        .as_str()
+        .context("it has no address")?;
     let request = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} 80");
     let shell = ["/bin/busybox", "sh", "-c", &request];
     let output = stage

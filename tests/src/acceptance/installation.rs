@@ -42,12 +42,16 @@ pub(super) fn install(stage: &Stage) -> Result<Outcome> {
     for object in first.iter().filter(|object| object["kind"] != "Namespace") {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let definition = format!("customresourcedefinition/{name}");
-        stage.kubectl.run(&[&established[..], &[&definition]].concat())?;
+        stage
+            .kubectl
+            .run(&[&established[..], &[definition.as_str()]].concat())?;
     }
     stage.kubectl.apply(&then)?;
     if stage.own.is_some() {
         // This cluster has no DNS.
-        let service = stage.kubectl.get(&["-n", SYSTEM, "service", "weft-controller"])?;
+        let service = stage
+            .kubectl
+            .get(&["-n", SYSTEM, "service", "weft-controller"])?;
         let address = &service["spec"]["clusterIP"];
         for agent in &mut agents {
             agent["spec"]["template"]["spec"]["hostAliases"] =
@@ -56,13 +60,22 @@ pub(super) fn install(stage: &Stage) -> Result<Outcome> {
     }
     stage.kubectl.apply(&agents)?;
     for workload in ["deployment/weft-controller", "daemonset/weft-node"] {
-        let status = ["-n", SYSTEM, "rollout", "status", workload, "--timeout=300s"];
+        let status = [
+            "-n",
+            SYSTEM,
+            "rollout",
+            "status",
+            workload,
+            "--timeout=300s",
+        ];
         stage
             .kubectl
             .run(&status)
             .with_context(|| describe(stage, workload))?;
     }
-    Ok(Outcome::Holds("controllers and agents are rolled out".into()))
+    Ok(Outcome::Holds(
+        "controllers and agents are rolled out".into(),
+    ))
 }
 
 /// What the cluster says of pods that do not come up.

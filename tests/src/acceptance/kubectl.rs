@@ -46,7 +46,11 @@ impl Kubectl {
     pub fn run_with(&self, arguments: &[&str], input: &str) -> Result<String> {
         let output = self.output(arguments, input)?;
         if !output.success() {
-            bail!("`kubectl {}`: {}", arguments.join(" "), output.stderr.trim());
+            bail!(
+                "`kubectl {}`: {}",
+                arguments.join(" "),
+                output.stderr.trim()
+            );
         }
         Ok(output.stdout)
     }
@@ -58,7 +62,7 @@ impl Kubectl {
 
     /// What `get` shows, as JSON.
     pub fn get(&self, arguments: &[&str]) -> Result<Value> {
-        let all = [&["get", "-o", "json"], arguments].concat();
+        let all = [&["get", "-o", "json"][..], arguments].concat();
         serde_json::from_str(&self.run(&all)?).context("kubectl printed no JSON")
     }
 
@@ -66,13 +70,20 @@ impl Kubectl {
     pub fn apply(&self, objects: &[Value]) -> Result<()> {
         let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
         let owner = "--field-manager=weft";
-        let apply = ["apply", "--server-side", "--force-conflicts", owner, "-f", "-"];
+        let apply = [
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            owner,
+            "-f",
+            "-",
+        ];
         self.run_with(&apply, &list.to_string()).map(drop)
     }
 
     /// Runs a command in a pod, and tells how it ended.
     pub fn exec(&self, namespace: &str, pod: &str, command: &[&str]) -> Result<Output> {
-        let all = [&["-n", namespace, "exec", pod, "--"], command].concat();
+        let all = [&["-n", namespace, "exec", pod, "--"][..], command].concat();
         self.output(&all, "")
     }
 

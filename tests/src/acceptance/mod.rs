@@ -45,11 +45,26 @@ type Step = fn(&Stage) -> Result<Outcome>;
 
 const STEPS: [(&str, Step); 6] = [
     ("Weft is installed", installation::install),
-    ("every node has an agent that is ready", installation::agents_are_ready),
-    ("an application runs on both nodes, behind its own Services", application::deploy),
-    ("pods of namespaces that are not labelled talk as ever", traffic::outside_the_mesh),
-    ("Prometheus scrapes every agent by the shipped configuration", scrape::every_agent),
-    ("nothing is left after the uninstallation", uninstallation::leaves_nothing),
+    (
+        "every node has an agent that is ready",
+        installation::agents_are_ready,
+    ),
+    (
+        "an application runs on both nodes, behind its own Services",
+        application::deploy,
+    ),
+    (
+        "pods of namespaces that are not labelled talk as ever",
+        traffic::outside_the_mesh,
+    ),
+    (
+        "Prometheus scrapes every agent by the shipped configuration",
+        scrape::every_agent,
+    ),
+    (
+        "nothing is left after the uninstallation",
+        uninstallation::leaves_nothing,
+    ),
 ];
 
 /// Runs every step, each also when one before it failed, and prints a line for each.
@@ -68,10 +83,18 @@ pub fn run(stage: &Stage) -> Result<()> {
                 ("FAILED", format!("{error:#}"))
             }
         };
-        println!("{word}: {name} [{:.1} s]: {text}", start.elapsed().as_secs_f64());
+        println!(
+            "{word}: {name} [{:.1} s]: {text}",
+            start.elapsed().as_secs_f64()
+        );
     }
     if !failed.is_empty() {
-        bail!("{} of {} steps failed: {}", failed.len(), STEPS.len(), failed.join("; "));
+        bail!(
+            "{} of {} steps failed: {}",
+            failed.len(),
+            STEPS.len(),
+            failed.join("; ")
+        );
     }
     Ok(())
 }

@@ -18,7 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 pub(super) fn every_agent(stage: &Stage) -> Result<Outcome> {
     let Some(layout) = &stage.own else {
-        let reason = "it runs a Prometheus on a node's network: in the cluster of `cargo xtask k8s up` only";
+        let reason =
+            "it runs a Prometheus on a node's network: in the cluster of `cargo xtask k8s up` only";
         return Ok(Outcome::NotRun(reason.into()));
     };
     let home = tempfile::tempdir()?;
@@ -30,7 +31,10 @@ pub(super) fn every_agent(stage: &Stage) -> Result<Outcome> {
         .arg(format!("--net={}", netns.display()))
         .args(["setpriv", "--pdeathsig", "KILL", "--", "prometheus"])
         .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", home.path().join("data").display()))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            home.path().join("data").display()
+        ))
         .arg(format!("--web.listen-address={ADDRESS}"));
     let mut prometheus = Process::spawn(command, &layout.logs().join("prometheus.log"))
         .context("is the Debian package prometheus installed?")?;

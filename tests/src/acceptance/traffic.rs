@@ -12,7 +12,9 @@ pub(super) fn outside_the_mesh(stage: &Stage) -> Result<Outcome> {
     let Some(layout) = &stage.own else {
         ask(stage, web, catalog)?;
         ask(stage, catalog, stock)?;
-        return Ok(Outcome::Holds(format!("in {NAMESPACE}; the wire was not looked at")));
+        return Ok(Outcome::Holds(format!(
+            "in {NAMESPACE}; the wire was not looked at"
+        )));
     };
     let [one, two] = &NODES;
     let beyond = two.address.parse()?;
@@ -31,5 +33,7 @@ pub(super) fn outside_the_mesh(stage: &Stage) -> Result<Outcome> {
         trace.packets_on_port(15008) == 0,
         "there are tunnels, and no namespace is labelled"
     );
-    Ok(Outcome::Holds("in clear on the wire, and through no tunnel".into()))
+    Ok(Outcome::Holds(
+        "in clear on the wire, and through no tunnel".into(),
+    ))
 }

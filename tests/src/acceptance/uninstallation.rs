@@ -20,7 +20,9 @@ pub(super) fn leaves_nothing(stage: &Stage) -> Result<Outcome> {
     // The agents are gone, and what they pinned keeps pods closed until it is let go of.
     let nodes = stage.kubectl.get(&["nodes"])?;
     for node in nodes["items"].as_array().into_iter().flatten() {
-        let node = node["metadata"]["name"].as_str().context("a node without a name")?;
+        let node = node["metadata"]["name"]
+            .as_str()
+            .context("a node without a name")?;
         let_go(stage, node)?;
     }
     let mut shipped = objects(stage)?;
@@ -39,16 +41,24 @@ pub(super) fn leaves_nothing(stage: &Stage) -> Result<Outcome> {
         ensure!(!name.starts_with("weft"), "{} {name} is left", role["kind"]);
     }
     let Some(layout) = &stage.own else {
-        return Ok(Outcome::Holds("no RBAC object, no namespace; the nodes were not looked into".into()));
+        return Ok(Outcome::Holds(
+            "no RBAC object, no namespace; the nodes were not looked into".into(),
+        ));
     };
     for node in &NODES {
         let left = cluster::left_in_kernel(node)?;
-        ensure!(left.is_empty(), "left on {}: {}", node.name, left.join(", "));
+        ensure!(
+            left.is_empty(),
+            "left on {}: {}",
+            node.name,
+            left.join(", ")
+        );
         for folder in ["etc/cni/net.d", "opt/cni/bin", "run/weft"] {
             let entries = fs::read_dir(layout.node(node).join(folder))?;
             for entry in entries {
                 let name = entry?.file_name().to_string_lossy().into_owned();
-                let is_ours = folder == "run/weft" || name.contains("weft") && !name.contains("weft-test");
+                let is_ours =
+                    folder == "run/weft" || name.contains("weft") && !name.contains("weft-test");
                 ensure!(!is_ours, "{folder}/{name} is left on {}", node.name);
             }
         }

@@ -19,7 +19,7 @@ pub(super) fn create() -> Result<()> {
     ])?;
     for (node, other) in [(one, two), (two, one)] {
         let address = format!("{}/24", node.address);
-        let ip = |words: &[&str]| shell::run(&[&["ip", "-n", node.netns], words].concat());
+        let ip = |words: &[&str]| shell::run(&[&["ip", "-n", node.netns][..], words].concat());
         ip(&["addr", "add", &address, "dev", WIRE])?;
         ip(&["link", "set", WIRE, "up"])?;
         ip(&[

@@ -1,4 +1,4 @@
-//! Kustomizations, with `resources`, JSON patches and `images`.
+//! Kustomizations, with `resources` and JSON patches.
 
 use super::document::{Object, parse};
 use anyhow::{Context as _, Result, bail, ensure};

@@ -21,7 +21,7 @@ pub fn directory() -> PathBuf {
 }
 
 /// What `helm template` makes of the chart in `chart`, installed in `namespace`, with `overrides` merged over its
-/// values; with the CRDs if asked for.
+/// values, with its CRDs.
 ///
 /// # Errors
 /// When the chart uses what this does not know, or is no YAML; names the file.

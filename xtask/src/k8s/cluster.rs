@@ -35,7 +35,11 @@ pub(crate) struct Test {
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     tag: String,
     /// With KUBECONFIG: the cgroup of version 2 that holds every pod, as its nodes see it.
-    #[arg(long, value_name = "PATH", default_value = "/sys/fs/cgroup/kubepods.slice")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/sys/fs/cgroup/kubepods.slice"
+    )]
     cgroup: String,
 }
 
@@ -63,7 +67,12 @@ pub(crate) fn test(args: &Test) -> Result<()> {
         kubernetes.map_err(|_| anyhow!("the build of Kubernetes panicked"))??;
         build_program()?;
         run(up_with_images()?, "see `cargo xtask k8s up`")?;
-        test.args(["--repository", image::REPOSITORY, "--tag", env!("CARGO_PKG_VERSION")]);
+        test.args([
+            "--repository",
+            image::REPOSITORY,
+            "--tag",
+            env!("CARGO_PKG_VERSION"),
+        ]);
         test.args(["--cgroup", "/sys/fs/cgroup/unified/kubepods"]);
     }
     become_command(test, "build it with `cargo xtask k8s up`")
