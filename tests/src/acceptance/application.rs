@@ -9,7 +9,7 @@ pub(super) const NAMESPACE: &str = "weft-test-shop";
 /// Its services, from the one that is asked first to the one that is asked last.
 pub(super) const SERVICES: [&str; 3] = ["web", "catalog", "stock"];
 pub(super) const PORT: u16 = 8080;
-const IMAGE: &str = "localhost/weft-test/app:1";
+pub(super) const IMAGE: &str = "localhost/weft-test/app:1";
 
 pub(super) fn deploy(stage: &Stage) -> Result<Outcome> {
     let nodes = stage.kubectl.get(&["nodes"])?;
@@ -77,6 +77,10 @@ fn service(name: &str, node: &str) -> [Value; 3] {
                             "imagePullPolicy": "IfNotPresent",
                             "command": ["/bin/busybox", "sh", "-c", serve],
                             "readinessProbe": {"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1},
+                            "startupProbe": {
+                                "exec": {"command": ["/bin/busybox", "nc", "-z", "127.0.0.1", "8080"]},
+                                "periodSeconds": 1,
+                            },
                             "livenessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 5},
                         }],
                     },
@@ -92,20 +96,43 @@ fn service(name: &str, node: &str) -> [Value; 3] {
 
 /// Asks a service, by its address, from a pod of another; the answer.
 pub(super) fn ask(stage: &Stage, from: &str, to: &str) -> Result<String> {
+    ask_from(stage, NAMESPACE, &format!("deployment/{from}"), to)
+}
+
+/// Asks a service from any pod; an error unless it answers.
+pub(super) fn ask_from(stage: &Stage, namespace: &str, pod: &str, to: &str) -> Result<String> {
     let service = stage.kubectl.get(&["-n", NAMESPACE, "service", to])?;
-    let address = service["spec"]["clusterIP"]
-        .as_str()
-        .context("it has no address")?;
+    let address = service["spec"]["clusterIP"].as_str();
+    let address = address.context("it has no address")?;
     let request = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} 80");
     let shell = ["/bin/busybox", "sh", "-c", &request];
-    let output = stage
-        .kubectl
-        .exec(NAMESPACE, &format!("deployment/{from}"), &shell)?;
+    let output = stage.kubectl.exec(namespace, pod, &shell)?;
     anyhow::ensure!(
         output.success() && output.stdout.contains(&answer(to)),
-        "{from} asked {to} ({address}) and got {:?}, {}",
+        "{pod} asked {to} ({address}) and got {:?}, {}",
         output.stdout,
         output.summary()
     );
     Ok(output.stdout)
+}
+
+/// A pod that does nothing until it is told to.
+pub(super) fn client(name: &str, namespace: &str, label: Option<(&str, &str)>) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"client": name}},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "app",
+                "image": IMAGE,
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["/bin/busybox", "sleep", "2147483647"],
+            }],
+        },
+    });
+    if let Some((key, value)) = label {
+        pod["metadata"]["labels"][key] = json!(value);
+    }
+    pod
 }

@@ -5,12 +5,14 @@ use crate::manifests::{self, Object};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+/// Before it, a DaemonSet ends an agent before it starts the next.
+const FIRST_WITH_SURGE: u32 = 22;
+
 /// The shipped objects, with what this cluster needs otherwise.
 pub(super) fn objects(stage: &Stage) -> Result<Vec<Value>> {
     let folder = manifests::directory();
     let values = json!({
         "image": {"repository": stage.repository, "tag": stage.tag},
-        "node": {"cgroup": stage.cgroup},
     });
     let chart = manifests::chart(&folder.join("helm/weft"), SYSTEM, &values)?;
     let base = manifests::build(&folder.join("kustomize/base"))?;
@@ -26,7 +28,52 @@ pub(super) fn objects(stage: &Stage) -> Result<Vec<Value>> {
             }
         }
     }
+    if minor_version(stage)? < FIRST_WITH_SURGE {
+        for object in &mut objects {
+            if object["kind"] == "DaemonSet" {
+                object["spec"]["updateStrategy"] =
+                    json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}});
+            }
+        }
+    }
     Ok(objects)
+}
+
+/// The server's version, as in Kubernetes 1.MINOR.
+fn minor_version(stage: &Stage) -> Result<u32> {
+    let version = stage.kubectl.run(&["version", "-o", "json"])?;
+    let version: Value = serde_json::from_str(&version).context("kubectl tells no version")?;
+    let minor = version["serverVersion"]["minor"].as_str();
+    // Some write `27+`.
+    let digits: String = minor
+        .unwrap_or_default()
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    digits.parse().context("the server tells no version")
+}
+
+/// The same once the controller's Service is there: the cluster on this machine has no DNS, so agents are told its
+/// address.
+pub(super) fn prepared(stage: &Stage) -> Result<Vec<Value>> {
+    let mut objects = objects(stage)?;
+    if stage.own.is_some() {
+        name_the_controller(stage, &mut objects)?;
+    }
+    Ok(objects)
+}
+
+fn name_the_controller(stage: &Stage, objects: &mut [Value]) -> Result<()> {
+    let service = ["-n", SYSTEM, "service", "weft-controller"];
+    let service = stage.kubectl.get(&service)?;
+    let address = &service["spec"]["clusterIP"];
+    for object in objects {
+        if object["kind"] == "DaemonSet" {
+            object["spec"]["template"]["spec"]["hostAliases"] =
+                json!([{"ip": address, "hostnames": ["weft-controller.weft-system.svc"]}]);
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn install(stage: &Stage) -> Result<Outcome> {
@@ -48,15 +95,7 @@ pub(super) fn install(stage: &Stage) -> Result<Outcome> {
     }
     stage.kubectl.apply(&then)?;
     if stage.own.is_some() {
-        // This cluster has no DNS.
-        let service = stage
-            .kubectl
-            .get(&["-n", SYSTEM, "service", "weft-controller"])?;
-        let address = &service["spec"]["clusterIP"];
-        for agent in &mut agents {
-            agent["spec"]["template"]["spec"]["hostAliases"] =
-                json!([{"ip": address, "hostnames": ["weft-controller.weft-system.svc"]}]);
-        }
+        name_the_controller(stage, &mut agents)?;
     }
     stage.kubectl.apply(&agents)?;
     for workload in ["deployment/weft-controller", "daemonset/weft-node"] {

@@ -87,10 +87,15 @@ impl Kubectl {
         self.output(&all, "")
     }
 
-    fn output(&self, arguments: &[&str], input: &str) -> Result<Output> {
+    /// The command, to be started by the caller.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let (program, first) = self.prefix.split_first().context("no command")?;
         let mut command = Command::new(program);
         command.args(first).args(arguments);
-        shell::capture(&mut command, input.as_bytes(), LIMIT)
+        Ok(command)
+    }
+
+    fn output(&self, arguments: &[&str], input: &str) -> Result<Output> {
+        shell::capture(&mut self.command(arguments)?, input.as_bytes(), LIMIT)
     }
 }

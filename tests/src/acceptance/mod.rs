@@ -3,9 +3,14 @@
 //! A step either holds, with the evidence for it, or it fails; one that this cluster or its user does not allow is said not to
 //! have run, and why. The cluster is left as it was found.
 
+mod agents;
 mod application;
+mod boot;
+mod enrolment;
 mod installation;
 mod kubectl;
+mod policy;
+mod rollout;
 mod scrape;
 mod traffic;
 mod uninstallation;
@@ -29,8 +34,6 @@ pub struct Stage {
     pub repository: String,
     /// The images' tag.
     pub tag: String,
-    /// cgroup of version 2 that holds every pod, as a node sees it.
-    pub cgroup: String,
 }
 
 /// How a step ended.
@@ -43,7 +46,7 @@ enum Outcome {
 
 type Step = fn(&Stage) -> Result<Outcome>;
 
-const STEPS: [(&str, Step); 6] = [
+const STEPS: [(&str, Step); 15] = [
     ("Weft is installed", installation::install),
     (
         "every node has an agent that is ready",
@@ -58,8 +61,32 @@ const STEPS: [(&str, Step); 6] = [
         traffic::outside_the_mesh,
     ),
     (
+        "a label takes the namespace's running pods into the mesh",
+        enrolment::label,
+    ),
+    (
+        "traffic between nodes is mutual TLS on the wire",
+        enrolment::is_encrypted,
+    ),
+    ("STRICT takes effect", policy::strict),
+    ("an AuthorizationPolicy takes effect", policy::authorization),
+    ("a pod can opt out", enrolment::opt_out),
+    ("kubelet's probes pass under STRICT", enrolment::probes_pass),
+    (
+        "100 pods that connect at once send nothing in clear",
+        boot::no_plaintext,
+    ),
+    (
+        "agents are replaced under load, and no connection fails",
+        rollout::loses_nothing,
+    ),
+    (
         "Prometheus scrapes every agent by the shipped configuration",
         scrape::every_agent,
+    ),
+    (
+        "without the label, pods leave the mesh as they run",
+        enrolment::unlabel,
     ),
     (
         "nothing is left after the uninstallation",

@@ -2,6 +2,8 @@
 
 use super::application::NAMESPACE;
 use super::installation::objects;
+use super::policy::OUTSIDE;
+use super::rollout::NEXT;
 use super::{Outcome, SYSTEM, Stage};
 use crate::cluster::{self, NODES};
 use crate::wait;
@@ -15,8 +17,9 @@ const DEADLINE: Duration = Duration::from_secs(120);
 pub(super) fn leaves_nothing(stage: &Stage) -> Result<Outcome> {
     let delete = ["delete", "--ignore-not-found", "--wait", "--timeout=300s"];
     let delete = |what: &[&str]| stage.kubectl.run(&[&delete[..], what].concat());
-    delete(&["namespace", NAMESPACE])?;
-    delete(&["-n", SYSTEM, "daemonset", "weft-node"])?;
+    delete(&["namespace", NAMESPACE, OUTSIDE])?;
+    // The second is there if its step was cut short.
+    delete(&["-n", SYSTEM, "daemonset", "weft-node", NEXT])?;
     // The agents are gone, and what they pinned keeps pods closed until it is let go of.
     let nodes = stage.kubectl.get(&["nodes"])?;
     for node in nodes["items"].as_array().into_iter().flatten() {
@@ -53,13 +56,15 @@ pub(super) fn leaves_nothing(stage: &Stage) -> Result<Outcome> {
             node.name,
             left.join(", ")
         );
-        for folder in ["etc/cni/net.d", "opt/cni/bin", "run/weft"] {
-            let entries = fs::read_dir(layout.node(node).join(folder))?;
-            for entry in entries {
-                let name = entry?.file_name().to_string_lossy().into_owned();
-                let is_ours =
-                    folder == "run/weft" || name.contains("weft") && !name.contains("weft-test");
-                ensure!(!is_ours, "{folder}/{name} is left on {}", node.name);
+        for folder in ["etc/cni/net.d", "opt/cni/bin"] {
+            for entry in fs::read_dir(layout.node(node).join(folder))? {
+                let path = entry?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                ensure!(!name.contains("mesh-cni"), "{} is left", path.display());
+                // What is not text is a plugin.
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                let names_it = folder == "etc/cni/net.d" && text.contains("mesh-cni");
+                ensure!(!names_it, "{} still names mesh-cni", path.display());
             }
         }
     }
@@ -85,21 +90,50 @@ fn let_go(stage: &Stage, node: &str) -> Result<()> {
     })
 }
 
+/// First the plugin goes, so that no new pod asks for an agent; then what is pinned.
 fn uninstaller(stage: &Stage, node: &str) -> Value {
-    json!({
-        "nodeName": node,
-        "restartPolicy": "Never",
-        "containers": [{
-            "name": "uninstall",
+    let step = |name: &str, command: &[&str], capabilities: &[&str], folders: &[&str]| {
+        let mounts: Vec<Value> = folders
+            .iter()
+            .map(|folder| json!({"name": volume(folder), "mountPath": folder}))
+            .collect();
+        json!({
+            "name": name,
             "image": format!("{}/mesh-node:{}", stage.repository, stage.tag),
-            "command": ["/usr/local/bin/mesh-node", "uninstall"],
+            "command": command,
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "readOnlyRootFilesystem": true,
-                "capabilities": {"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "SYS_ADMIN"]},
+                "capabilities": {"drop": ["ALL"], "add": capabilities},
             },
-            "volumeMounts": [{"name": "bpffs", "mountPath": "/sys/fs/bpf"}],
-        }],
-        "volumes": [{"name": "bpffs", "hostPath": {"path": "/sys/fs/bpf"}}],
+            "volumeMounts": mounts,
+        })
+    };
+    let folders = ["/etc/cni/net.d", "/opt/cni/bin", "/sys/fs/bpf"];
+    let volumes =
+        folders.map(|folder| json!({"name": volume(folder), "hostPath": {"path": folder}}));
+    json!({
+        "nodeName": node,
+        "hostNetwork": true,
+        "restartPolicy": "Never",
+        "tolerations": [{"operator": "Exists"}],
+        "initContainers": [step(
+            "plugin",
+            &["/usr/local/bin/mesh-cni", "uninstall"],
+            &[],
+            &folders[..2],
+        )],
+        "containers": [step(
+            "programs",
+            &["/usr/local/bin/mesh-node", "uninstall"],
+            &["BPF", "NET_ADMIN", "SYS_ADMIN"],
+            &folders[2..],
+        )],
+        "volumes": volumes,
     })
+}
+
+/// The name of the volume for a folder of the node.
+fn volume(folder: &str) -> String {
+    folder.trim_start_matches('/').replace(['/', '.'], "-")
 }

@@ -35,9 +35,6 @@ enum Verb {
         /// The images' tag.
         #[arg(long)]
         tag: String,
-        /// The cgroup of version 2 that holds every pod, as a node sees it.
-        #[arg(long)]
-        cgroup: String,
     },
     /// Enter a group of the cluster and become a command.
     #[command(hide = true)]
@@ -57,11 +54,7 @@ fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Up { images } => up(&layout, &images),
         Verb::Down => cluster::down(&layout),
-        Verb::Test {
-            repository,
-            tag,
-            cgroup,
-        } => acceptance::run(&stage(layout, repository, tag, cgroup)),
+        Verb::Test { repository, tag } => acceptance::run(&stage(layout, repository, tag)),
         Verb::Member { group, argv } => cluster::become_member(&group, &argv),
         Verb::Node { name } => cluster::serve_node(&layout, &name),
     };
@@ -83,7 +76,7 @@ fn up(layout: &Layout, images: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-fn stage(layout: Layout, repository: String, tag: String, cgroup: String) -> Stage {
+fn stage(layout: Layout, repository: String, tag: String) -> Stage {
     let other = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty());
     let (kubectl, own) = match other {
         Some(path) => (Kubectl::of(Path::new(&path)), None),
@@ -94,7 +87,6 @@ fn stage(layout: Layout, repository: String, tag: String, cgroup: String) -> Sta
         own,
         repository,
         tag,
-        cgroup,
     }
 }
 

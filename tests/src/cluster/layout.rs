@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Names of everything begin so.
 pub(super) const NAME: &str = "weft-k8s";
 /// The machine's folders of which each node has its own.
-pub(super) const OWN: [&str; 10] = [
+pub(super) const OWN: [&str; 11] = [
     "etc/cni/net.d",
     "opt/cni/bin",
     "run/containerd",
@@ -14,6 +14,7 @@ pub(super) const OWN: [&str; 10] = [
     "var/lib/cni",
     "var/lib/containerd",
     "var/lib/kubelet",
+    "var/lib/weft",
     "var/log/containers",
     "var/log/pods",
 ];

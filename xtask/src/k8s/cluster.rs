@@ -34,13 +34,6 @@ pub(crate) struct Test {
     /// The images' tag.
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     tag: String,
-    /// With KUBECONFIG: the cgroup of version 2 that holds every pod, as its nodes see it.
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/sys/fs/cgroup/kubepods.slice"
-    )]
-    cgroup: String,
 }
 
 /// Installs Weft into the cluster and shows what it does.
@@ -55,7 +48,6 @@ pub(crate) fn test(args: &Test) -> Result<()> {
         setup::run(&setup::Needs::build())?;
         build_program()?;
         test.args(["--repository", &args.repository, "--tag", &args.tag]);
-        test.args(["--cgroup", &args.cgroup]);
     } else {
         require_root("test")?;
         setup::run(&setup::Needs::cluster(binaries::are_cached(CLUSTER)))?;
@@ -73,7 +65,6 @@ pub(crate) fn test(args: &Test) -> Result<()> {
             "--tag",
             env!("CARGO_PKG_VERSION"),
         ]);
-        test.args(["--cgroup", "/sys/fs/cgroup/unified/kubepods"]);
     }
     become_command(test, "build it with `cargo xtask k8s up`")
 }
