@@ -1,7 +1,7 @@
 //! The agents, asked in their pods.
 
 use super::{SYSTEM, Stage};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -15,15 +15,11 @@ pub(super) fn enrolled(stage: &Stage, namespace: &str) -> Result<BTreeSet<String
         let name = agent["metadata"]["name"]
             .as_str()
             .context("a pod without a name")?;
+        let exec = ["-n", SYSTEM, "exec", name, "-c", "mesh-node", "--"];
         let list = ["/usr/local/bin/mesh-node", "list"];
-        let output = stage.kubectl.exec(SYSTEM, name, &list)?;
-        ensure!(
-            output.success(),
-            "{name} does not list its pods: {}",
-            output.summary()
-        );
-        let pods: Value = serde_json::from_str(&output.stdout)
-            .with_context(|| format!("{name} listed {:?}", output.stdout))?;
+        let listed = stage.kubectl.run(&[&exec[..], &list].concat())?;
+        let pods: Value =
+            serde_json::from_str(&listed).with_context(|| format!("{name} listed {listed:?}"))?;
         for pod in pods.as_array().into_iter().flatten() {
             if pod["namespace"] == namespace {
                 found.extend(pod["name"].as_str().map(str::to_owned));
