@@ -182,7 +182,7 @@ impl Controller {
             local(&listener, config.listen),
             local(&admin, config.admin_addr),
         );
-        let connections = tls::accept(listener, serving.config()?, stop.clone());
+        let connections = tls::accept(listener, serving.config()?, metrics.clone(), stop.clone());
 
         let discovery = Discovery::new(
             world.clone(),
