@@ -80,7 +80,7 @@ fn controllers_that_start_together_make_one_authority() {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| open(&path))).collect();
         let opened = threads.into_iter().map(|thread| thread.join().unwrap());
         opened
-            .map(|signer| signer.unwrap().roots_pem().to_owned())
+            .map(|signer| signer.unwrap().roots_pem().clone())
             .collect()
     });
     assert!(roots.iter().all(|other| *other == roots[0]));
