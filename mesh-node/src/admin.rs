@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
 
 use crate::enroll::Enrolment;
 use crate::observe::AgentMetrics;
@@ -58,11 +59,11 @@ pub struct Addresses {
     pub ready: SocketAddr,
 }
 
-/// Binds the endpoints and serves them on the current runtime.
+/// Binds the endpoints and serves them on the current runtime, each until it is aborted.
 ///
 /// # Errors
 /// When an address cannot be bound; names the flag.
-pub async fn serve(addresses: Addresses, admin: Admin) -> io::Result<()> {
+pub async fn serve(addresses: Addresses, admin: Admin) -> io::Result<Vec<AbortHandle>> {
     let routes = [
         (
             "--admin-addr",
@@ -80,18 +81,24 @@ pub async fn serve(addresses: Addresses, admin: Admin) -> io::Result<()> {
             Router::new().route("/healthz/ready", get(ready)),
         ),
     ];
+    // All of them first, so that a failure leaves none.
+    let mut bound = Vec::new();
     for (flag, address, router) in routes {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|e| io::Error::new(e.kind(), format!("{flag} {address}: {e}")))?;
-        let service = router.with_state(admin.clone());
-        tokio::spawn(async move {
+        bound.push((flag, address, listener, router.with_state(admin.clone())));
+    }
+    let mut served = Vec::new();
+    for (flag, address, listener, service) in bound {
+        let task = tokio::spawn(async move {
             if let Err(e) = axum::serve(listener, service).await {
                 tracing::error!("{flag} {address}: {e}");
             }
         });
+        served.push(task.abort_handle());
     }
-    Ok(())
+    Ok(served)
 }
 
 async fn ready(Shared(admin): Shared<Admin>) -> impl IntoResponse {
