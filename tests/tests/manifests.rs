@@ -1,6 +1,6 @@
 //! The kustomizations and the Helm chart render to the same objects, and those are what is meant.
 
-use lab::manifests::{self, Object, build, chart, directory};
+use lab::manifests::{Object, build, chart, directory};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -106,7 +106,7 @@ fn no_container_has_more_than_it_needs() {
             container["resources"]["requests"]["memory"].is_string(),
             "{id}"
         );
-        if pod["hostNetwork"] != true {
+        if pod["hostPID"] != true {
             assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{id}");
             assert_eq!(security["capabilities"]["add"], Value::Null, "{id}");
         }
@@ -145,13 +145,21 @@ fn the_chart_and_the_images_have_the_version_of_the_workspace() {
 }
 
 #[test]
-fn what_prometheus_is_told_names_the_agents_port() {
+fn what_prometheus_is_told_names_ports_that_are_declared() {
     let text = std::fs::read_to_string(directory().join("prometheus/scrape.yaml")).unwrap();
     let config: Value = serde_norway::from_str(&text).unwrap();
     let jobs = config["scrape_configs"].as_array().unwrap();
-    assert!(jobs[0].to_string().contains(":15020"));
     let monitors = overlay("prometheus-operator");
-    let agents = &monitors["PodMonitor weft-system/weft-node"];
-    assert!(agents.to_string().contains(":15020"));
-    assert_eq!(manifests::parse("---\n---\n").unwrap(), []);
+    let declared = containers(&monitors);
+    for (job, port) in [("weft-node", "metrics"), ("weft-controller", "admin")] {
+        let is_job = |found: &&Value| found["job_name"] == job;
+        let scraped = jobs.iter().find(is_job).unwrap().to_string();
+        assert!(scraped.contains(&format!("{job};{port}")), "{scraped}");
+        let monitor = &monitors[&format!("PodMonitor weft-system/{job}")];
+        assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], port);
+        let declares = |(id, _, container): &(String, Value, Value)| {
+            id.ends_with(job) && container["ports"].to_string().contains(&format!("\"{port}\""))
+        };
+        assert!(declared.iter().any(declares), "{job} declares no port {port}");
+    }
 }

@@ -46,7 +46,7 @@ struct Recipe {
     has_ebpf: bool,
 }
 
-const RECIPES: [Recipe; 3] = [
+const RECIPES: [Recipe; 2] = [
     Recipe {
         name: "mesh-node",
         title: "Weft: the node agent",
@@ -61,15 +61,6 @@ const RECIPES: [Recipe; 3] = [
         title: "Weft: the controller",
         package: "mesh-ctl",
         programs: &["mesh-controller"],
-        arguments: &[],
-        user: NOBODY,
-        has_ebpf: false,
-    },
-    Recipe {
-        name: "meshctl",
-        title: "Weft: the command line",
-        package: "mesh-ctl",
-        programs: &["meshctl"],
         arguments: &[],
         user: NOBODY,
         has_ebpf: false,
