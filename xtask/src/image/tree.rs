@@ -66,7 +66,7 @@ impl Tree {
                 links.insert(linked.clone());
             }
             // Crates of before SPDX wrote a slash.
-            let licence = licence.replace('/', " OR ");
+            let licence = licence.replace(" / ", "/").replace('/', " OR ");
             tree.licences.insert(linked.clone(), licence);
             path.push(linked);
         }
