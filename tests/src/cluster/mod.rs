@@ -14,7 +14,7 @@ mod pki;
 mod sysctls;
 
 pub use daemon::become_member;
-pub use layout::{Layout, NODES, Node};
+pub use layout::{Layout, NODES, Node, WIRE};
 pub use node::serve as serve_node;
 
 use crate::shell;
