@@ -158,8 +158,14 @@ fn what_prometheus_is_told_names_ports_that_are_declared() {
         let monitor = &monitors[&format!("PodMonitor weft-system/{job}")];
         assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], port);
         let declares = |(id, _, container): &(String, Value, Value)| {
-            id.ends_with(job) && container["ports"].to_string().contains(&format!("\"{port}\""))
+            id.ends_with(job)
+                && container["ports"]
+                    .to_string()
+                    .contains(&format!("\"{port}\""))
         };
-        assert!(declared.iter().any(declares), "{job} declares no port {port}");
+        assert!(
+            declared.iter().any(declares),
+            "{job} declares no port {port}"
+        );
     }
 }
