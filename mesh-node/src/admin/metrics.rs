@@ -5,10 +5,9 @@ use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use std::sync::atomic::Ordering;
 
 use super::Admin;
-use super::state::age;
+use super::status::age;
 use crate::observe::AgentMetrics;
 
 pub(super) fn routes() -> Router<Admin> {
@@ -27,7 +26,7 @@ async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
     let agent = AgentMetrics {
         steering,
         enrolled_pods: count(admin.enrolment.list().len()),
-        outbound_tunnels: count(admin.mesh.tunnels.load(Ordering::Relaxed)),
+        outbound_tunnels: count(admin.mesh.tunnels.outbound()),
         live_inbound: count(admin.mesh.registry.len()),
         direct_exemptions: count(admin.mesh.direct.exemptions()),
         direct_connections: count(admin.mesh.direct.connections()),

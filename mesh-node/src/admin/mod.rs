@@ -2,18 +2,24 @@
 //!
 //! A file for each group of routes; each has a `routes()` that [`serve`] merges into its address's router.
 
+mod certificates;
+mod connections;
 mod health;
+mod logging;
 mod metrics;
 mod state;
+mod status;
 
 use axum::Router;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 use tokio::net::TcpListener;
 
 use crate::enroll::Enrolment;
+use crate::logging::Logs;
 use crate::proxy::Mesh;
 use crate::state::State;
 
@@ -43,6 +49,21 @@ pub struct Admin {
     pub state: State,
     /// Whether the agent is ready.
     pub readiness: Readiness,
+    /// What is logged.
+    pub logs: Logs,
+    /// The agent itself.
+    pub about: About,
+}
+
+/// What does not change while the agent runs.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The node, as the controller knows it.
+    pub node: String,
+    /// Where the controller is.
+    pub controller: String,
+    /// When the agent started.
+    pub started: SystemTime,
 }
 
 /// Where the endpoints listen.
@@ -56,13 +77,22 @@ pub struct Addresses {
     pub ready: SocketAddr,
 }
 
+/// What [`mesh_common::admin`] lists. Only here can something be changed.
+fn operator() -> Router<Admin> {
+    status::routes()
+        .merge(connections::routes())
+        .merge(certificates::routes())
+        .merge(state::routes())
+        .merge(logging::routes())
+}
+
 /// Binds the endpoints and serves them on the current runtime.
 ///
 /// # Errors
 /// When an address cannot be bound; names the flag.
 pub async fn serve(addresses: Addresses, admin: Admin) -> io::Result<()> {
     let routes = [
-        ("--admin-addr", addresses.admin, state::routes()),
+        ("--admin-addr", addresses.admin, operator()),
         ("--metrics-addr", addresses.metrics, metrics::routes()),
         ("--ready-addr", addresses.ready, health::routes()),
     ];
