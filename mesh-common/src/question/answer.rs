@@ -98,7 +98,12 @@ pub fn answer(snapshot: &Snapshot, question: &Question) -> Result<Answer, Questi
             }
         }
     }
-    let notes = notes::notes(&clients, &target, question, cases.iter().map(|(_, case)| case));
+    let notes = notes::notes(
+        &clients,
+        &target,
+        question,
+        cases.iter().map(|(_, case)| case),
+    );
     let mut cases: Vec<_> = cases.into_iter().map(|(_, case)| case).collect();
     cases.sort_by_key(|case| case.allowed);
     Ok(Answer {
@@ -124,7 +129,10 @@ impl Answer {
     /// The policies that apply to any of the servers, by name.
     #[must_use]
     pub fn policies(&self) -> Vec<&str> {
-        let explained = self.cases.iter().filter_map(|case| case.explanation.as_ref());
+        let explained = self
+            .cases
+            .iter()
+            .filter_map(|case| case.explanation.as_ref());
         let traces = explained.flat_map(|explanation| &explanation.policies);
         let mut names: Vec<_> = traces.map(|trace| &*trace.policy).collect();
         names.sort_unstable();

@@ -57,7 +57,7 @@ pub enum QuestionError {
         kinds: [(&'static str, &'static str); 2],
     },
     /// The service does not listen there.
-    #[error("service {service} has no port {port}{}", ports(.ports))]
+    #[error("service {service} has no port {port}{}", has(.ports))]
     NoPort {
         /// Namespace and name.
         service: String,
@@ -68,7 +68,7 @@ pub enum QuestionError {
     },
 }
 
-fn ports(ports: &[u16]) -> String {
+fn has(ports: &[u16]) -> String {
     if ports.is_empty() {
         return "; it has none".into();
     }

@@ -2,15 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::source::Client;
 use super::target::{Server, Target};
 use crate::abi::{HBONE_PORT, INBOUND_PORT, OUTBOUND_PORT};
 use crate::identity::SpiffeId;
 use crate::lb;
-use crate::policy::{Connection, Explanation, Verdict, decide, explain};
+use crate::policy::{Connection, Explanation, NearMiss, Verdict, decide, explain, nearest};
 use crate::snapshot::Snapshot;
-use crate::workload::Tunnel;
+use crate::workload::{Tunnel, Workload};
 
 /// What policies see as the client's port: none of them asks for it.
 const CLIENT_PORT: u16 = 0;
@@ -70,6 +71,20 @@ pub fn judge(snapshot: &Snapshot, client: &Client, target: &Target, server: &Ser
     }
 }
 
+/// The rule that came nearest to allowing a connection which no rule allows.
+#[must_use]
+pub fn nearest_rule(
+    snapshot: &Snapshot,
+    client: &Client,
+    server: &Server,
+    route: Route,
+) -> Option<NearMiss> {
+    let identity = proven(route, client);
+    let workload = server.workload.as_ref()?;
+    let conn = connection(client, server, identity.as_ref());
+    nearest(&snapshot.policies_for(workload), &conn)
+}
+
 /// The long form of what [`judge`] says of policy.
 pub(super) fn explained(
     snapshot: &Snapshot,
@@ -103,7 +118,8 @@ fn connection<'a>(
 
 fn route(client: &Client, target: &Target, server: &Server) -> (Route, Option<&'static str>) {
     let Some(workload) = &server.workload else {
-        let why = "the mesh knows nothing of the address and passes connections to it on as they are";
+        let why =
+            "the mesh knows nothing of the address and passes connections to it on as they are";
         return (Route::NotEnforced, Some(why));
     };
     let waypoint = target.balanced().is_some_and(|s| s.waypoint) || workload.waypoint;
@@ -119,12 +135,12 @@ fn route(client: &Client, target: &Target, server: &Server) -> (Route, Option<&'
         let why = "the destination is not enrolled in the mesh";
         return (Route::NotEnforced, Some(why));
     }
-    let same = |c: &std::sync::Arc<crate::workload::Workload>| c.uid == workload.uid;
+    let same = |c: &Arc<Workload>| c.uid == workload.uid;
     if target.balanced().is_none() && client.workload.as_ref().is_some_and(same) {
         let why = "a pod's connections to its own address are not captured";
         return (Route::NotEnforced, Some(why));
     }
-    let on_its_node = |node: &std::sync::Arc<str>| !node.is_empty() && *node == workload.node;
+    let on_its_node = |node: &Arc<str>| !node.is_empty() && *node == workload.node;
     if client.on_node.as_ref().is_some_and(on_its_node) {
         let why = "it comes from the destination's own node, as kubelet's probes do, which the mesh lets in";
         return (Route::NotEnforced, Some(why));

@@ -15,7 +15,7 @@ mod target;
 
 pub use answer::{Answer, Case, Note, Outcome, Place, answer};
 pub use error::{QuestionError, Side};
-pub use judge::{Judged, Route, judge};
+pub use judge::{Judged, Route, judge, nearest_rule};
 pub use source::{Client, clients};
 pub use target::{Server, Target, TargetKind, target};
 

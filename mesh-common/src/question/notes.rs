@@ -1,12 +1,14 @@
 //! What the mesh does besides deciding, in sentences.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::Question;
 use super::answer::{Case, Note};
 use super::judge::Route;
 use super::source::Client;
 use super::target::{Target, TargetKind};
-use super::Question;
+use crate::workload::Workload;
 
 /// More names than this are counted, not listed.
 const MOST_NAMES: usize = 5;
@@ -18,7 +20,9 @@ pub(super) fn notes<'a>(
     cases: impl Iterator<Item = &'a Case> + Clone,
 ) -> Vec<Note> {
     let mut notes = Notes(Vec::new());
-    let open = cases.clone().filter(|case| case.route == Route::NotEnforced);
+    let open = cases
+        .clone()
+        .filter(|case| case.route == Route::NotEnforced);
     for case in open {
         let because = case.because.as_deref().unwrap_or_default();
         let names = list(case.servers.iter().map(|place| place.name.clone()));
@@ -43,7 +47,12 @@ pub(super) fn notes<'a>(
 
 fn of_clients(clients: &[Client], question: &Question, notes: &mut Notes) {
     let plain = clients.iter().filter(|client| !client.is_enrolled());
-    let pods = list(plain.clone().filter(|c| c.workload.is_some()).map(Client::name));
+    let pods = list(
+        plain
+            .clone()
+            .filter(|c| c.workload.is_some())
+            .map(Client::name),
+    );
     if !pods.is_empty() {
         notes.add(
             "source-not-enrolled",
@@ -94,9 +103,7 @@ fn of_service(target: &Target, question: &Question, notes: &mut Notes) {
             ),
         );
     }
-    let ready = |w: &&std::sync::Arc<crate::workload::Workload>| {
-        w.healthy || service.load_balancing.allow_unhealthy
-    };
+    let ready = |w: &&Arc<Workload>| w.healthy || service.load_balancing.allow_unhealthy;
     let idle = target.pods().filter(|w| !ready(w));
     let idle = list(idle.map(|w| format!("{}/{}", w.namespace, w.name)));
     match (target.servers.is_empty(), target.pods().any(|w| ready(&w))) {

@@ -107,7 +107,12 @@ pub fn target(snapshot: &Snapshot, text: &str, port: u16) -> Result<Target, Ques
             Some(found) => service(snapshot, found, port, None),
             None => {
                 let hosts = snapshot.services().map(|s| s.hostname.to_string());
-                Err(unknown(Side::To, "service with the hostname", name.text, hosts))
+                Err(unknown(
+                    Side::To,
+                    "service with the hostname",
+                    name.text,
+                    hosts,
+                ))
             }
         };
     }

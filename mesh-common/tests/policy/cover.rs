@@ -76,9 +76,8 @@ fn a_shadowed_rule_changes_no_verdict_when_it_is_removed() {
         if shadows.is_empty() {
             continue;
         }
-        let gone = |shadow: &mesh_common::policy::Shadow| {
-            (shadow.rule.policy.clone(), shadow.rule.rule)
-        };
+        let gone =
+            |shadow: &mesh_common::policy::Shadow| (shadow.rule.policy.clone(), shadow.rule.rule);
         let mut fewer: Vec<_> = shadows
             .iter()
             .map(|shadow| index(&without(&policies, &[gone(shadow)])))
@@ -106,7 +105,10 @@ fn a_shadowed_rule_changes_no_verdict_when_it_is_removed() {
             }
         }
     }
-    assert!(found > 1_000 && denied > 100, "{found} found, {denied} denied");
+    assert!(
+        found > 1_000 && denied > 100,
+        "{found} found, {denied} denied"
+    );
 }
 
 #[test]
@@ -131,10 +133,16 @@ fn what_is_proven_of_a_rule_holds_for_every_connection() {
                     if !trace.expect("it applies").rules[rule].matched {
                         continue;
                     }
-                    assert!(!reach.is_empty(), "seed {seed}: {stated:?} matched {facts:?}");
+                    assert!(
+                        !reach.is_empty(),
+                        "seed {seed}: {stated:?} matched {facts:?}"
+                    );
                     let known = facts.principal.is_some();
                     assert!(known || !reach.needs_principal(), "seed {seed}: {stated:?}");
-                    assert!(!known || !reach.excludes_principals(), "seed {seed}: {stated:?}");
+                    assert!(
+                        !known || !reach.excludes_principals(),
+                        "seed {seed}: {stated:?}"
+                    );
                 }
             }
         }
@@ -178,7 +186,10 @@ fn what_is_within_another_rule_matches_only_with_it() {
                 trace.expect("it applies").rules[rule].matched
             };
             for (a, b) in &pairs {
-                assert!(!matched(*a) || matched(*b), "seed {seed}: {a:?} {b:?} {facts:?}");
+                assert!(
+                    !matched(*a) || matched(*b),
+                    "seed {seed}: {a:?} {b:?} {facts:?}"
+                );
             }
         }
     }
@@ -209,7 +220,10 @@ fn plain_cases_are_proven() {
         ("ns=shop|sa=shop/web", "ns=shop"),
     ] {
         let reach = Reach::of(&rule(narrow), allow);
-        assert!(reach.is_within(&rule(wide), allow), "{narrow} is within {wide}");
+        assert!(
+            reach.is_within(&rule(wide), allow),
+            "{narrow} is within {wide}"
+        );
         let back = Reach::of(&rule(wide), allow).is_within(&rule(narrow), allow);
         let same = narrow == "ns=shop|sa=shop/web";
         assert_eq!(back, same, "{wide} is within {narrow}");

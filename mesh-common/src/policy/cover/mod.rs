@@ -10,8 +10,8 @@ mod way;
 
 pub use shadow::{Shadow, shadowed};
 
-use super::matches::{Clause, Match, Rule, fail_closed};
 use super::PolicyAction;
+use super::matches::{Clause, Match, Rule, fail_closed};
 use way::Way;
 
 /// A rule with more combinations of alternatives than this is not looked at.

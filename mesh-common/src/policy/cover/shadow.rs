@@ -58,11 +58,7 @@ pub fn shadowed<'a>(
         let mut by = kept.iter().filter(shadows);
         let first = by.next();
         let denies = |other: &&Candidate<'_>| other.policy.action == PolicyAction::Deny;
-        let Some(by) = first
-            .filter(denies)
-            .or_else(|| by.find(denies))
-            .or(first)
-        else {
+        let Some(by) = first.filter(denies).or_else(|| by.find(denies)).or(first) else {
             continue;
         };
         found.push(Shadow {
@@ -89,6 +85,8 @@ impl Candidate<'_> {
     fn shadows(&self, other: &Self) -> bool {
         let of = (self.policy.action, other.policy.action);
         let can = of != (PolicyAction::Allow, PolicyAction::Deny);
-        can && other.reach.is_within(&self.policy.rules[self.rule], self.policy.action)
+        can && other
+            .reach
+            .is_within(&self.policy.rules[self.rule], self.policy.action)
     }
 }
