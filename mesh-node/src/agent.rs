@@ -3,17 +3,18 @@
 
 use anyhow::Context;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{self, Addresses, Admin, Readiness};
+use crate::admin::{self, About, Addresses, Admin, Readiness};
 use crate::bpf::{Datapath, DatapathOptions};
 use crate::config::Config;
 use crate::direct::Direct;
 use crate::drain::Drain;
 use crate::enroll::{Api, Enrolment, Store};
 use crate::limits;
+use crate::logging::Logs;
 use crate::observe::{AccessLog, Metrics, Observer};
 use crate::proxy::{Mesh, Tuning, Workers};
 use crate::state::{Certificates, State, StateOptions};
@@ -27,17 +28,17 @@ const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When something the agent cannot work without is missing; names it.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, logs: Logs) -> anyhow::Result<()> {
     limits::raise_descriptors();
     let control = Builder::new_current_thread()
         .enable_all()
         .thread_name("control")
         .build()
         .context("cannot start the control runtime")?;
-    control.block_on(supervise(config))
+    control.block_on(supervise(config, logs))
 }
 
-async fn supervise(config: Config) -> anyhow::Result<()> {
+async fn supervise(config: Config, logs: Logs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let log = AccessLog::open(&config.access_log)?;
@@ -51,6 +52,11 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         max_pods: config.max_pods,
         max_flows: config.max_flows,
     })?);
+    let about = About {
+        node: config.node_name.clone(),
+        controller: config.controller.clone(),
+        started: SystemTime::now(),
+    };
     let options = StateOptions {
         node_name: config.node_name,
         cluster_id: config.cluster_id,
@@ -101,6 +107,8 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         enrolment,
         state: state.clone(),
         readiness: readiness.clone(),
+        logs,
+        about,
     };
     admin::serve(addresses, admin).await?;
     tokio::spawn(async move {

@@ -9,7 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::record::{Parties, Party};
+use super::{Parties, Party};
 
 /// A label value that reads `unknown` when there is none, as the field's dashboards expect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

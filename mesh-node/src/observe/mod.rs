@@ -4,14 +4,24 @@
 //! block a packet: a full log queue drops the line and counts it.
 
 mod access_log;
+mod line;
+mod live;
 mod metrics;
+mod outcome;
+mod parties;
 mod record;
 mod series;
+mod traffic;
 
 pub use access_log::AccessLog;
+pub use live::Open;
 pub use metrics::{AgentMetrics, Metrics};
-pub use record::{Flag, Outcome, Parties, Party, Record, Reporter, Security, Traffic};
+pub use outcome::{Flag, Outcome};
+pub use parties::{Parties, Party, Reporter, Security};
+pub use record::Record;
+pub use traffic::Traffic;
 
+use live::Live;
 use std::sync::Arc;
 
 /// Where records go. Cheap to clone.
@@ -19,13 +29,15 @@ use std::sync::Arc;
 pub struct Observer {
     metrics: Arc<Metrics>,
     log: AccessLog,
+    live: Live,
 }
 
 impl Observer {
     /// Reports to `metrics` and `log`.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, log: AccessLog) -> Self {
-        Self { metrics, log }
+        let live = Live::default();
+        Self { metrics, log, live }
     }
 
     /// The metrics behind this observer.
@@ -43,6 +55,18 @@ impl Observer {
     /// Waits until the access log is written, for 2 s at most.
     pub fn close(&self) {
         self.log.close();
+    }
+
+    /// The connections that are open now, at either end; oldest first.
+    #[must_use]
+    pub fn open_connections(&self) -> Vec<Open> {
+        self.live.list()
+    }
+
+    /// How many connections are open now.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.live.len()
     }
 
     /// Starts the record of one connection; it is written out when the record ends.

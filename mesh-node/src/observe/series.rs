@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::Metrics;
 use super::metrics::TcpLabels;
-use super::record::{Parties, Reporter, Security};
+use super::{Parties, Reporter, Security};
 
 /// Series that a thread remembers; then it starts anew.
 const REMEMBERED: usize = 4096;

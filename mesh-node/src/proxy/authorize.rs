@@ -5,7 +5,8 @@ use mesh_common::snapshot::Snapshot;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use super::registry::{Facts, Registration, Registry};
+use super::facts::Facts;
+use super::registry::{Registration, Registry};
 
 /// Proof that policy allowed a connection, and its place among the live ones. Only [`authorize`]
 /// makes one; the application is reached with nothing less.

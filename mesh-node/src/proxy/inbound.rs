@@ -12,12 +12,12 @@ use super::Mesh;
 use super::admission::Place;
 use super::authorize::{Permit, authorize};
 use super::deliver::deliver;
-use super::registry::Facts;
+use super::facts::Facts;
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
 use super::workers::Worker;
 use crate::drain::Drain;
-use crate::hbone::{self, Baggage, Incoming};
+use crate::hbone::{self, Baggage, Incoming, OpenTunnel};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
 use crate::socket::Socket;
@@ -57,7 +57,7 @@ pub(super) async fn handle(
             "the peer had not proven who it is when newer ones needed its place".into(),
         )),
     };
-    let authenticated = match authenticated {
+    let (authenticated, _open) = match authenticated {
         Ok(authenticated) => authenticated,
         Err((flag, error)) => {
             let parties = Parties {
@@ -99,7 +99,7 @@ async fn authenticate(
     mesh: &Mesh,
     pod: &Arc<Pod>,
     tcp: Socket,
-) -> Result<tls::Authenticated, (Flag, String)> {
+) -> Result<(tls::Authenticated, OpenTunnel), (Flag, String)> {
     let workload = mesh
         .workload(pod)
         .await
@@ -109,7 +109,11 @@ async fn authenticate(
         .await
         .map_err(|e| (Flag::Identity, e.to_string()))?;
     match tokio::time::timeout(HANDSHAKE_WITHIN, tls::server(&svid, tcp)).await {
-        Ok(result) => result.map_err(|e| (Flag::Tls, e.to_string())),
+        Ok(Ok(peer)) => {
+            let open = mesh.tunnels.accepted(&svid.identity, peer.group);
+            Ok((peer, open))
+        }
+        Ok(Err(e)) => Err((Flag::Tls, e.to_string())),
         Err(_) => Err((
             Flag::Tls,
             "the peer did not finish the TLS handshake in 10 s".into(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Mesh;
 use super::authorize::authorize;
 use super::deliver::deliver;
-use super::registry::Facts;
+use super::facts::Facts;
 use super::relay;
 use super::serve::AGENT_PORTS;
 use super::workers::Worker;
