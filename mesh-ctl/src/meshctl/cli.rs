@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use super::commands::{completion, version};
+use super::commands::{
+    certificates, completion, connections, log, policies, services, status, version, workloads,
+};
 use super::output::OutputOptions;
 use super::policy::PolicyCommand;
 use super::reach::ReachOptions;
@@ -37,9 +39,25 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show whether agents and controllers are there, ready and in agreement
+    Status(status::Args),
+    /// List what runs in the mesh
+    Workloads(workloads::Args),
+    /// List services, their addresses and endpoints
+    Services(services::Args),
+    /// List the authorization policies that are enforced
+    Policies(policies::Args),
     /// Explain, check and compare policies
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// List the connections that are open
+    Connections(connections::Args),
+    /// List the certificates of local identities
+    Certificates(certificates::Args),
+    /// Show or change what agents log
+    Log(log::Args),
+    /// Print all that agents know, as JSON
+    ConfigDump,
     /// Show the version of meshctl and, where they are reached, of agents and controllers
     Version(version::Args),
     /// Print the completion script of a shell

@@ -7,10 +7,13 @@ pub mod cli;
 pub mod commands;
 mod error;
 mod exit;
+pub mod expiry;
+pub mod lists;
 pub mod nearest;
 pub mod output;
 pub mod policy;
 pub mod reach;
+pub mod text;
 
 pub use error::CliError;
 pub use exit::Exit;
@@ -58,7 +61,15 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         output: Output::new(&cli.output),
     };
     match &cli.command {
+        Command::Status(args) => commands::status::run(args, &session).await,
+        Command::Workloads(args) => commands::workloads::run(args, &session).await,
+        Command::Services(args) => commands::services::run(args, &session).await,
+        Command::Policies(args) => commands::policies::run(args, &session).await,
         Command::Policy(command) => policy::run(command, &session).await,
+        Command::Connections(args) => commands::connections::run(args, &session).await,
+        Command::Certificates(args) => commands::certificates::run(args, &session).await,
+        Command::Log(args) => commands::log::run(args, &session).await,
+        Command::ConfigDump => commands::config_dump::run(&session).await,
         Command::Version(args) => commands::version::run(args, &session).await,
         Command::Completion(args) => commands::completion::run(args, &session.output),
     }

@@ -55,6 +55,11 @@ impl Output {
         self.format
     }
 
+    /// Whether tables are shown.
+    pub fn is_table(&self) -> bool {
+        matches!(self.format, None | Some(Format::Table | Format::Wide))
+    }
+
     /// Shows `value` as JSON or YAML if that was asked for, or else the tables, with an empty line between
     /// one and the next.
     pub fn show<'a>(
