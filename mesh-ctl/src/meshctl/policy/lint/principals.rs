@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use mesh_common::identity::TrustDomain;
 use mesh_common::proto::security::string_match::MatchType;
 use mesh_common::proto::security::{Match, ServiceAccountMatch, StringMatch};
 use mesh_common::suggest;
@@ -235,9 +234,8 @@ fn foreign<'p>(world: &World<'_>, pattern: &'p MatchType) -> Option<&'p str> {
         return None;
     };
     let (domain, _) = text.split_once('/')?;
-    let own = std::iter::once(&world.mesh.trust_domain).chain(&world.mesh.trust_domain_alias);
-    let mut own = own.map(TrustDomain::as_str);
-    (!own.any(|name| name == domain)).then_some(domain)
+    let own = world.trust_domains().any(|name| name == domain);
+    (!own).then_some(domain)
 }
 
 /// Whether some principal has this form. The values themselves are not looked at.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mesh_common::identity::SpiffeId;
+use mesh_common::identity::TrustDomain;
 use mesh_common::workload::{Tunnel, Workload};
 
 use super::finding::{Code, Finding};
@@ -110,17 +110,21 @@ impl<'a> World<'a> {
         workload.is_some_and(|workload| workload.tunnel == Tunnel::Hbone)
     }
 
+    /// What a policy may call the trust domain by.
+    pub(super) fn trust_domains(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let names = std::iter::once(&self.mesh.trust_domain).chain(&self.mesh.trust_domain_alias);
+        names.map(TrustDomain::as_str).chain([ALWAYS_OWN])
+    }
+
     /// The identities of all service accounts, under every name of the trust domain.
     pub(super) fn principals(&self) -> Vec<String> {
-        let domains = std::iter::once(&self.mesh.trust_domain).chain(&self.mesh.trust_domain_alias);
-        let of_domain = |domain: &mesh_common::identity::TrustDomain| {
-            let id = |(namespace, account): &(&str, &str)| {
-                SpiffeId::new(domain, namespace, account).ok()
+        let of_domain = |domain: &str| {
+            let principal = |(namespace, account): &(&str, &str)| {
+                format!("{domain}/ns/{namespace}/sa/{account}")
             };
-            let ids = self.accounts.iter().filter_map(id);
-            ids.map(|id| id.principal().to_owned()).collect::<Vec<_>>()
+            self.accounts.iter().map(principal).collect::<Vec<_>>()
         };
-        domains.flat_map(of_domain).collect()
+        self.trust_domains().flat_map(of_domain).collect()
     }
 
     /// The target ports of the services that lead to a pod, by the port that clients dial.
@@ -177,6 +181,9 @@ impl<'a> World<'a> {
         });
     }
 }
+
+/// In a policy this is the mesh's own trust domain, whatever it is called.
+const ALWAYS_OWN: &str = "cluster.local";
 
 pub(super) const POLICY: &str = "AuthorizationPolicy";
 pub(super) const PEER: &str = "PeerAuthentication";
