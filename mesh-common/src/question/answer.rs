@@ -1,7 +1,8 @@
 //! The answer: what becomes of each connection that the question is about.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::judge::{self, Judged, Route, judge};
 use super::source::{Client, clients};
@@ -85,26 +86,26 @@ pub struct Place {
 pub fn answer(snapshot: &Snapshot, question: &Question) -> Result<Answer, QuestionError> {
     let clients = clients(snapshot, &question.from)?;
     let target = target(snapshot, &question.to, question.port)?;
-    let mut cases: Vec<(Judged, Case)> = Vec::new();
-    for client in &clients {
-        for server in &target.servers {
+    let mut kinds: Vec<Kind> = Vec::new();
+    for (n, client) in clients.iter().enumerate() {
+        for (m, server) in target.servers.iter().enumerate() {
             let judged = judge(snapshot, client, &target, server);
-            match cases.iter_mut().find(|(other, _)| *other == judged) {
-                Some((_, case)) => case.add(client, server),
-                None => {
-                    let case = Case::new(snapshot, client, server, &judged);
-                    cases.push((judged, case));
-                }
+            let principal = judge::proven(judged.route, client);
+            let alike = |kind: &&mut Kind| kind.judged == judged && kind.principal == principal;
+            match kinds.iter_mut().find(alike) {
+                Some(kind) => kind.add(n, m),
+                None => kinds.push(Kind {
+                    judged,
+                    principal,
+                    clients: [n].into(),
+                    servers: [m].into(),
+                }),
             }
         }
     }
-    let notes = notes::notes(
-        &clients,
-        &target,
-        question,
-        cases.iter().map(|(_, case)| case),
-    );
-    let mut cases: Vec<_> = cases.into_iter().map(|(_, case)| case).collect();
+    let case = |kind: Kind| kind.case(snapshot, &clients, &target.servers);
+    let mut cases: Vec<_> = kinds.into_iter().map(case).collect();
+    let notes = notes::notes(&clients, &target, question, &cases);
     cases.sort_by_key(|case| case.allowed);
     Ok(Answer {
         question: question.clone(),
@@ -141,36 +142,55 @@ impl Answer {
     }
 }
 
-impl Case {
-    fn new(snapshot: &Snapshot, client: &Client, server: &Server, judged: &Judged) -> Self {
-        let mut case = Self {
-            allowed: judged.is_allowed(),
-            route: judged.route,
-            because: judged.because.map(str::to_owned),
-            principal: judge::proven(judged.route, client),
-            clients: Vec::new(),
-            servers: Vec::new(),
-            explanation: judge::explained(snapshot, client, server, judged.route),
-        };
-        case.add(client, server);
-        case
+/// Connections with equal results: the numbers of clients and servers.
+struct Kind {
+    judged: Judged,
+    principal: Option<SpiffeId>,
+    clients: BTreeSet<usize>,
+    servers: BTreeSet<usize>,
+}
+
+impl Kind {
+    fn add(&mut self, client: usize, server: usize) {
+        self.clients.insert(client);
+        self.servers.insert(server);
     }
 
-    fn add(&mut self, client: &Client, server: &Server) {
-        let from = Place {
+    fn case(self, snapshot: &Snapshot, clients: &[Client], servers: &[Server]) -> Case {
+        let clients: Vec<_> = self.clients.iter().map(|n| &clients[*n]).collect();
+        let servers: Vec<_> = self.servers.iter().map(|n| &servers[*n]).collect();
+        let route = self.judged.route;
+        // There is one of each: a kind begins with a pair.
+        let towards = servers[0].address.ip();
+        Case {
+            allowed: self.judged.is_allowed(),
+            route,
+            because: self.judged.because.map(str::to_owned),
+            explanation: judge::explained(snapshot, clients[0], servers[0], route),
+            principal: self.principal,
+            clients: clients
+                .iter()
+                .map(|c| Place::of_client(c, towards))
+                .collect(),
+            servers: servers.iter().map(|s| Place::of_server(s)).collect(),
+        }
+    }
+}
+
+impl Place {
+    fn of_client(client: &Client, towards: IpAddr) -> Self {
+        Self {
             name: client.name(),
-            address: client.address_towards(server.address.ip()).to_string(),
+            address: client.address_towards(towards).to_string(),
             enrolled: client.is_enrolled(),
-        };
-        let to = Place {
+        }
+    }
+
+    fn of_server(server: &Server) -> Self {
+        Self {
             name: server.name(),
             address: server.address.to_string(),
             enrolled: server.is_enrolled(),
-        };
-        for (places, place) in [(&mut self.clients, from), (&mut self.servers, to)] {
-            if !places.contains(&place) {
-                places.push(place);
-            }
         }
     }
 }

@@ -13,17 +13,15 @@ use crate::workload::Workload;
 /// More names than this are counted, not listed.
 const MOST_NAMES: usize = 5;
 
-pub(super) fn notes<'a>(
+pub(super) fn notes(
     clients: &[Client],
     target: &Target,
     question: &Question,
-    cases: impl Iterator<Item = &'a Case> + Clone,
+    cases: &[Case],
 ) -> Vec<Note> {
     let mut notes = Notes(Vec::new());
-    let open = cases
-        .clone()
-        .filter(|case| case.route == Route::NotEnforced);
-    for case in open {
+    let on = |route: Route| cases.iter().filter(move |case| case.route == route);
+    for case in on(Route::NotEnforced) {
         let because = case.because.as_deref().unwrap_or_default();
         let names = list(case.servers.iter().map(|place| place.name.clone()));
         notes.add(
@@ -31,7 +29,7 @@ pub(super) fn notes<'a>(
             format!("no policy is enforced on these connections to {names}: {because}"),
         );
     }
-    for case in cases.filter(|case| case.route == Route::Refused) {
+    for case in on(Route::Refused) {
         let because = case.because.as_deref().unwrap_or_default();
         let names = list(case.servers.iter().map(|place| place.name.clone()));
         notes.add(

@@ -22,7 +22,12 @@ async fn explain(
         (StatusCode::BAD_REQUEST, why)
     })?;
     let snapshot = admin.mesh.snapshot.borrow().clone();
-    let answered = answer(&snapshot, &question);
+    // A service account and a service may have thousands of pods, and this thread has other work.
+    let answered = tokio::task::spawn_blocking(move || answer(&snapshot, &question)).await;
+    let answered = answered.map_err(|e| {
+        let why = format!("the question could not be answered: {e}\n");
+        (StatusCode::INTERNAL_SERVER_ERROR, why)
+    })?;
     answered
         .map(Json)
         .map_err(|e| (status(&e), format!("{e}\n")))

@@ -52,7 +52,7 @@ pub fn shadowed<'a>(
         let this = &kept[at];
         let shadows = |other: &&Candidate<'_>| {
             let same = std::ptr::eq(*other, this);
-            !same && other.shadows(this) && applies_wherever(other.policy, this.policy)
+            !same && applies_wherever(other.policy, this.policy) && other.shadows(this)
         };
         // A denial says more than a second way to be allowed.
         let mut by = kept.iter().filter(shadows);

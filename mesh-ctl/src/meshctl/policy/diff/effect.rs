@@ -90,6 +90,12 @@ impl<'a> Side<'a> {
     pub(super) fn state(&self, clients: &[Client], target: &Target) -> State {
         let mut state = State::default();
         let few = clients.len() * target.servers.len() <= FEW;
+        // A pod's connections to itself say nothing of the others of its service account.
+        let skips_itself = clients.len() > 1 && target.balanced().is_none();
+        let only_itself = |client: &Client| match target.servers.as_slice() {
+            [server] => skips_itself && same(client, server),
+            _ => false,
+        };
         let mut seen = HashSet::new();
         let told_apart = |client: &&Client| {
             let address = self.by_source.then(|| client.name());
@@ -97,7 +103,8 @@ impl<'a> Side<'a> {
             let place = target.balanced().is_some().then_some(node);
             few || seen.insert((client.identity(), client.on_node.clone(), address, place))
         };
-        let clients: Vec<_> = clients.iter().filter(told_apart).collect();
+        let clients = clients.iter().filter(|client| !only_itself(client));
+        let clients: Vec<_> = clients.filter(told_apart).collect();
         let mut seen = HashSet::new();
         let told_apart = |server: &&Server| {
             let Some(workload) = &server.workload else {
@@ -117,8 +124,7 @@ impl<'a> Side<'a> {
         let mut known: HashSet<Effect> = HashSet::new();
         for client in &clients {
             for server in &servers {
-                let itself = same(client, server) && clients.len() > 1;
-                if itself && target.balanced().is_none() {
+                if skips_itself && same(client, server) {
                     continue;
                 }
                 let judged = judge(self.snapshot, client, target, server);

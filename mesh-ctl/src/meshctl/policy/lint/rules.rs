@@ -102,12 +102,14 @@ fn shadows(world: &mut World<'_>, compiled: &[Compiled<'_>]) {
         (policy.key().clone(), wide)
     });
     let stated: std::collections::HashMap<_, _> = stated.collect();
+    let root = &world.offline.root_namespace;
     let applies_wherever = |wide: &Policy, narrow: &Policy| {
         if wide.scope == Scope::Global {
             return true;
         }
         let same = wide.namespace == narrow.namespace;
-        if !same && wide.scope == Scope::Namespace {
+        let of_root = *wide.namespace == *root;
+        if !same && (wide.scope == Scope::Namespace || !of_root) {
             return false;
         }
         let (Some((of_wide, everywhere)), Some((of_narrow, narrow_everywhere))) =
