@@ -13,6 +13,8 @@
 //!
 //! An answer other than 200 has a body of one line that says what is wrong and what to do.
 
+pub mod controller;
+
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use kube::Client;
 use mesh_common::proto::auth::istio_certificate_service_server::IstioCertificateServiceServer;
@@ -237,6 +237,7 @@ impl Controller {
             warnings: warned,
             clients,
             metrics,
+            started: SystemTime::now(),
         }
         .router();
         let http =

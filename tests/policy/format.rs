@@ -175,7 +175,7 @@ impl Case {
                 nearest
                     .failed
                     .iter()
-                    .map(|condition| condition.field)
+                    .map(|condition| &*condition.field)
                     .collect()
             });
             let failed: Vec<_> = failed.unwrap_or_default();
