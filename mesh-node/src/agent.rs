@@ -94,7 +94,7 @@ async fn supervise(config: Config, logs: Logs) -> anyhow::Result<()> {
     mesh.direct.restored();
     Api::bind(&config.run_dir)?.spawn(enrolment.clone())?;
 
-    tokio::spawn(recheck(mesh.clone()));
+    tokio::spawn(mesh.registry.clone().follow(mesh.snapshot.clone()));
     let readiness = Readiness::default();
     let addresses = Addresses {
         admin: config.admin_addr,
@@ -161,14 +161,5 @@ async fn tidy(enrolment: Enrolment) {
         if let Err(e) = release_unused() {
             tracing::debug!("unused memory is kept: {e}");
         }
-    }
-}
-
-/// Every published state is held against the connections that are alive.
-async fn recheck(mesh: Mesh) {
-    let mut snapshot = mesh.snapshot.clone();
-    while snapshot.changed().await.is_ok() {
-        let state = snapshot.borrow_and_update().clone();
-        mesh.registry.recheck(&state);
     }
 }

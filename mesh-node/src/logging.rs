@@ -1,5 +1,6 @@
 //! What the agent logs to stderr, and how that is changed while it runs.
 
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 use tracing_subscriber::filter::LevelFilter;
@@ -51,7 +52,9 @@ impl Logs {
             Err(_) => (DEFAULT.to_owned(), EnvFilter::new(DEFAULT)),
         };
         let (filter, handle) = reload::Layer::new(filter);
-        let lines = fmt::layer().with_writer(std::io::stderr);
+        let lines = fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
         tracing_subscriber::registry()
             .with(filter)
             .with(lines)

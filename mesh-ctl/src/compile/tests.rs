@@ -175,6 +175,7 @@ impl Dice {
                 true => [("http".to_owned(), 8080)].into(),
                 false => BTreeMap::new(),
             },
+            declared_ports: [8080].into(),
         }
     }
 

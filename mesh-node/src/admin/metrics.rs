@@ -5,6 +5,8 @@ use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use mesh_common::workload::Workload;
+use std::sync::Arc;
 
 use super::Admin;
 use super::status::age;
@@ -36,7 +38,15 @@ async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
             .last_update
             .map(|at| i64::try_from(age(at)).unwrap_or(i64::MAX)),
     };
-    match admin.mesh.observer.metrics().encode(&agent) {
+    let metrics = admin.mesh.observer.metrics();
+    let snapshot = admin.mesh.snapshot.borrow().clone();
+    // A policy that is only named by a workload denies, and is counted as one that is missing.
+    metrics.retain_policies(|policy| {
+        let names =
+            |workload: &Arc<Workload>| workload.policies.iter().any(|name| **name == *policy);
+        snapshot.policy(policy).is_some() || snapshot.workloads().any(names)
+    });
+    match metrics.encode(&agent) {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod connections;
+mod explain;
 mod health;
 mod logging;
 mod metrics;
@@ -81,6 +82,7 @@ pub struct Addresses {
 fn operator() -> Router<Admin> {
     status::routes()
         .merge(connections::routes())
+        .merge(explain::routes())
         .merge(certificates::routes())
         .merge(state::routes())
         .merge(logging::routes())

@@ -24,7 +24,7 @@ pub use open::{OpenTunnel, OpenTunnels};
 pub use pool::{Key, Lease, Pool};
 pub use request::{BadRequest, Baggage, ConnectRequest, Fields};
 pub use server::{Incoming, serve};
-pub use stream::{Reading, Stream, StreamError};
+pub use stream::{Reading, Revoker, Stream, StreamError};
 pub use trace::TraceParent;
 
 /// The port on which every enrolled pod terminates HBONE.

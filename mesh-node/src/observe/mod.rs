@@ -4,12 +4,15 @@
 //! block a packet: a full log queue drops the line and counts it.
 
 mod access_log;
+mod decisions;
+mod explainer;
 mod line;
 mod live;
 mod metrics;
 mod outcome;
 mod parties;
 mod record;
+mod same;
 mod series;
 mod traffic;
 
@@ -21,8 +24,9 @@ pub use parties::{Parties, Party, Reporter, Security};
 pub use record::Record;
 pub use traffic::Traffic;
 
+use explainer::{Explainer, Unexplained};
 use live::Live;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Where records go. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,14 +34,20 @@ pub struct Observer {
     metrics: Arc<Metrics>,
     log: AccessLog,
     live: Live,
+    /// None within when its thread cannot be started.
+    explainer: Arc<OnceLock<Option<Explainer>>>,
 }
 
 impl Observer {
     /// Reports to `metrics` and `log`.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, log: AccessLog) -> Self {
-        let live = Live::default();
-        Self { metrics, log, live }
+        Self {
+            metrics,
+            log,
+            live: Live::default(),
+            explainer: Arc::default(),
+        }
     }
 
     /// The metrics behind this observer.
@@ -52,9 +62,33 @@ impl Observer {
         self.log.dropped()
     }
 
-    /// Waits until the access log is written, for 2 s at most.
+    /// Waits until the access log is written, for 3 s at most.
     pub fn close(&self) {
+        if let Some(Some(explainer)) = self.explainer.get() {
+            explainer.close();
+        }
         self.log.close();
+    }
+
+    /// Writes a line of the access log.
+    fn write(&self, line: &str) {
+        self.log.line(line);
+    }
+
+    /// Writes a line of the access log, with what the connection lacked if that can be found out in time.
+    fn write_explained(&self, line: Unexplained) {
+        let start = || {
+            let started = Explainer::start(self.log.clone());
+            let failed = |e| tracing::error!("denials are logged without an explanation: {e}");
+            started.map_err(failed).ok()
+        };
+        let unexplained = match self.explainer.get_or_init(start) {
+            Some(explainer) => explainer.explain(line).err(),
+            None => Some(line),
+        };
+        if let Some(unexplained) = unexplained {
+            self.write(&unexplained.line);
+        }
     }
 
     /// The connections that are open now, at either end; oldest first.

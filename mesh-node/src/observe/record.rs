@@ -1,14 +1,16 @@
 //! The record of one connection, from its first decision to its last byte.
 
-use mesh_common::policy::{Reports, Verdict};
+use mesh_common::policy::{Reason, Reports, Verdict};
+use mesh_common::snapshot::Snapshot;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::explainer::Unexplained;
 use super::line::{Said, line};
 use super::live::{Number, Open};
 use super::series::{Series, series};
-use super::{Flag, Observer, Outcome, Parties, Traffic};
+use super::{Flag, Observer, Outcome, Parties, Reporter, Traffic};
 use crate::hbone::TraceParent;
 
 /// One connection's record. Ending it (or dropping it) writes the access-log line.
@@ -24,6 +26,8 @@ pub struct Record {
     verdict: Option<Verdict>,
     /// Boxed: few connections have any.
     reports: Option<Box<Reports>>,
+    /// The state under which no ALLOW policy allowed it.
+    unexplained: Option<Arc<Snapshot>>,
     trace: Option<TraceParent>,
     outcome: Option<Outcome>,
 }
@@ -38,6 +42,7 @@ impl Record {
             open: None,
             verdict: None,
             reports: None,
+            unexplained: None,
             trace: None,
             outcome: None,
         }
@@ -59,13 +64,25 @@ impl Record {
         self.trace = trace;
     }
 
-    /// Notes what policy said; the last verdict is the one reported.
+    /// Notes what policy said; the last verdict is the one reported. The destination's are counted: it decides.
     pub fn decided(&mut self, verdict: Verdict) {
+        if self.parties.reporter == Reporter::Destination {
+            self.observer.metrics.decisions.decided(&verdict);
+        }
         self.verdict = Some(verdict);
+    }
+
+    /// As [`Record::decided`], of a denial. Under `state` the line will say what the connection lacked.
+    pub fn denied(&mut self, verdict: Verdict, state: Arc<Snapshot>) {
+        if verdict.reason == Reason::NoAllowMatched {
+            self.unexplained = Some(state);
+        }
+        self.decided(verdict);
     }
 
     /// Notes what policies said that enforce nothing.
     pub fn reported(&mut self, reports: Reports) {
+        self.observer.metrics.decisions.reported(&reports);
         self.reports = (reports != Reports::default()).then(|| Box::new(reports));
     }
 
@@ -126,9 +143,17 @@ impl Drop for Record {
             trace: self.trace.as_ref(),
             outcome: &outcome,
         };
-        match line(&said) {
-            Ok(text) => self.observer.log.line(&text),
-            Err(e) => tracing::error!("access log: cannot encode a line: {e}"),
+        let line = match line(&said) {
+            Ok(line) => line,
+            Err(e) => return tracing::error!("access log: cannot encode a line: {e}"),
+        };
+        match self.unexplained.take() {
+            None => self.observer.write(&line),
+            Some(state) => self.observer.write_explained(Unexplained {
+                line,
+                state,
+                parties: self.parties.clone(),
+            }),
         }
     }
 }

@@ -12,22 +12,22 @@ use crate::pod::Pod;
 
 /// The facts that policy judges, fixed for the life of the connection.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
-    pub(super) pod: Arc<Pod>,
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
-    pub(super) principal: Option<SpiffeId>,
+pub(crate) struct Facts {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) principal: Option<SpiffeId>,
 }
 
 impl Facts {
     /// What policy says of this connection under `snapshot`. A pod that is unknown there is denied.
-    pub(super) fn judge(&self, snapshot: &Snapshot) -> Verdict {
+    pub(crate) fn judge(&self, snapshot: &Snapshot) -> Verdict {
         let workload = self.pod.workload(snapshot);
         decide(snapshot, workload.as_deref(), &self.connection())
     }
 
     /// What policies say of it that enforce nothing.
-    pub(super) fn report(&self, snapshot: &Snapshot) -> Reports {
+    pub(crate) fn report(&self, snapshot: &Snapshot) -> Reports {
         let workload = self.pod.workload(snapshot);
         workload.map_or_else(Reports::default, |workload| {
             policy::report(&snapshot.policies_for(&workload), &self.connection())

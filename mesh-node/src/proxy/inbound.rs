@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Mesh;
 use super::admission::Place;
-use super::authorize::{Permit, authorize};
+use super::authorize::{self, Permit, authorize};
 use super::deliver::deliver;
 use super::facts::Facts;
 use super::relay::{self, TcpSide};
@@ -133,21 +133,26 @@ struct Admitted {
 /// Serves one CONNECT stream.
 pub(super) async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incoming) {
     // Boxed, so that what admitting takes is let go of before the connection is relayed.
-    let Some(mut admitted) = Box::pin(admit_recorded(worker, peer, incoming)).await else {
+    let Some(mut admitted) = Box::pin(admit_recorded(&worker, peer, incoming)).await else {
         return;
     };
     let traffic = admitted.record.opened();
+    let revoker = admitted.stream.revoker();
+    let revoked = async {
+        let verdict = admitted.permit.revoked().await;
+        // Before the relay ends, which resets the stream without a reason.
+        revoker.revoke();
+        verdict
+    };
     let outcome = tokio::select! {
+        // First: what is revoked carries nothing more.
+        biased;
+        verdict = revoked => authorize::revoked(&worker.mesh, &mut admitted.record, verdict),
         result = relay::tunnel(admitted.tcp, admitted.stream, TcpSide::Server, &traffic) => {
             match result {
                 Ok(()) => Outcome::completed(),
                 Err(e) => Outcome::failed(Flag::Ok, e),
             }
-        }
-        verdict = admitted.permit.revoked() => {
-            let error = format!("closed by a policy change: {}", verdict.reason);
-            admitted.record.decided(verdict);
-            Outcome::failed(Flag::Denied, error)
         }
         () = admitted.drain.expired() => drained(),
     };
@@ -159,11 +164,7 @@ fn drained() -> Outcome {
 }
 
 /// Admits a stream; one that is refused is answered, and that recorded.
-async fn admit_recorded(
-    worker: Rc<Worker>,
-    peer: Rc<Peer>,
-    incoming: Incoming,
-) -> Option<Admitted> {
+async fn admit_recorded(worker: &Worker, peer: Rc<Peer>, incoming: Incoming) -> Option<Admitted> {
     let mesh = &worker.mesh;
     let mut record = mesh.observer.begin(parties(&mesh.state(), &peer));
     let drain = peer.pod.drain.clone();
@@ -253,13 +254,16 @@ async fn admit(
         Ok(permit) => permit,
         Err(verdict) => {
             incoming.refuse(hbone::status::UNAUTHORIZED);
-            let error = format!("denied by policy: {}", verdict.reason);
-            record.decided(verdict);
-            return Err(Outcome::failed(Flag::Denied, error));
+            return Err(authorize::denied(mesh, record, verdict));
         }
     };
     record.decided(permit.verdict().clone());
     let delivered = tokio::select! {
+        biased;
+        verdict = permit.revoked() => {
+            incoming.refuse(hbone::status::UNAUTHORIZED);
+            return Err(authorize::denied(mesh, record, verdict));
+        }
         delivered = deliver(&mesh.datapath, &permit, client) => delivered,
         why = incoming.given_up() => {
             let error = format!("the peer left before the application answered: {why}");

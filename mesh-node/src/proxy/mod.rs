@@ -7,6 +7,7 @@
 mod admission;
 mod authorize;
 mod deliver;
+mod denial;
 mod dial;
 mod facts;
 mod identify;
@@ -19,6 +20,8 @@ mod relay;
 mod serve;
 mod workers;
 
+#[cfg(test)]
+pub(crate) use facts::Facts;
 pub use facts::judge;
 pub use registry::Registry;
 pub use serve::{Listeners, serve_pod};

@@ -1,15 +1,22 @@
 //! Inbound connections that are alive, so that a policy change reaches them.
 //!
 //! A connection is registered *before* it is judged. A policy that changes in between is seen either
-//! by the judgement or by [`Registry::recheck`], never by neither.
+//! by the judgement or by [`Registry::follow`], never by neither. The tests run every interleaving of the two:
+//! wherever one of them has touched what they share, it calls [`step`].
 
 use mesh_common::policy::Verdict;
 use mesh_common::snapshot::Snapshot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::facts::Facts;
+
+/// Something that others see was done, or read. Nothing happens here but in tests.
+#[cfg(not(test))]
+pub(super) fn step() {}
+#[cfg(test)]
+pub(super) use interleavings::step;
 
 #[derive(Debug)]
 struct Entry {
@@ -48,6 +55,8 @@ impl Registry {
         let id = live.next;
         live.next += 1;
         live.entries.insert(id, entry.clone());
+        drop(live);
+        step();
         Registration {
             registry: self.clone(),
             id,
@@ -55,16 +64,29 @@ impl Registry {
         }
     }
 
+    /// Holds every state that is published against the connections that are alive.
+    pub async fn follow(self, mut snapshot: watch::Receiver<Arc<Snapshot>>) {
+        while snapshot.changed().await.is_ok() {
+            self.recheck_newest(&mut snapshot);
+        }
+    }
+
+    fn recheck_newest(&self, snapshot: &mut watch::Receiver<Arc<Snapshot>>) {
+        let state = snapshot.borrow_and_update().clone();
+        step();
+        self.recheck(&state);
+    }
+
     /// Judges every live connection by `snapshot` and revokes those that it denies.
-    pub fn recheck(&self, snapshot: &Snapshot) {
-        let entries: Vec<_> = {
-            let live = self.lock();
-            live.entries.values().cloned().collect()
-        };
+    fn recheck(&self, snapshot: &Snapshot) {
+        let entries: Vec<_> = self.lock().entries.values().cloned().collect();
+        step();
         for entry in entries {
             let verdict = entry.facts.judge(snapshot);
             if !verdict.is_allow() && entry.verdict.set(verdict).is_ok() {
+                step();
                 entry.revoked.notify_waiters();
+                step();
             }
         }
     }
@@ -96,9 +118,11 @@ impl Registration {
         loop {
             // Listening before looking: a revocation in between is seen by one of the two.
             let revoked = self.entry.revoked.notified();
+            step();
             if let Some(verdict) = self.entry.verdict.get() {
                 return verdict.clone();
             }
+            step();
             revoked.await;
         }
     }
@@ -110,5 +134,7 @@ impl Drop for Registration {
     }
 }
 
+#[cfg(test)]
+mod interleavings;
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,8 @@ pub struct OutputOptions {
 /// A form of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A table that fits the terminal
+    /// A table that fits the terminal, or text
+    #[value(alias = "text")]
     Table,
     /// A table with every column
     Wide,
