@@ -236,7 +236,7 @@ fn run(
         let (registry, fate) = (registry.clone(), fate.clone());
         move || {
             fate.set(connect(let_through, &registry, &state, facts))
-                .unwrap()
+                .unwrap();
         }
     };
     let later = states[1..].to_vec();
