@@ -301,20 +301,19 @@ fn states() -> [Arc<Snapshot>; 3] {
 #[test]
 fn no_connection_slips_through_a_change() {
     let [open, other, closed] = states();
-    for (states, at_least) in [
-        (vec![open.clone(), closed.clone()], 200),
-        (vec![open, other, closed], 500),
+    for states in [
+        vec![open.clone(), closed.clone()],
+        vec![open, other, closed],
     ] {
         let fates = explore(registered_first, &states);
         println!("{} states: {fates:?}", states.len());
         assert!(!fates.contains_key(&Fate::Runs), "{fates:?}");
-        // Both ways of being seen are among them, and no few interleavings were tried.
+        // Both ways of being seen are among them, each met by many interleavings.
+        let met = |fate| fates.get(&fate).copied().unwrap_or(0);
         assert!(
-            fates[&Fate::Denied] > 0 && fates[&Fate::Revoked] > 0,
+            met(Fate::Denied) >= 40 && met(Fate::Revoked) >= 50,
             "{fates:?}"
         );
-        let tried: usize = fates.values().sum();
-        assert!(tried >= at_least, "only {tried} interleavings");
     }
 }
 
