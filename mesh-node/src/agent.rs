@@ -196,13 +196,15 @@ async fn supervise(config: Config, logs: Logs) -> anyhow::Result<()> {
     };
     tracing::info!("draining for at most {:?}", config.drain_deadline);
     drain.start();
-    enrolment.close();
+    let closed = tokio::task::spawn_blocking(move || enrolment.close());
     let was_superseded = successor.is_some();
     let direct = leave(&mesh, endpoints, successor, config.drain_deadline);
-    tokio::join!(
-        drain_connections(&mesh, &drain, config.drain_deadline),
-        direct
-    );
+    let connections = async {
+        // Only then is every connection known that was accepted.
+        let _ = closed.await;
+        drain_connections(&mesh, &drain, config.drain_deadline).await;
+    };
+    tokio::join!(connections, direct);
     mesh.observer.close();
     if was_superseded && kubernetes {
         // A container that ends is started again, and would take over from its successor.
