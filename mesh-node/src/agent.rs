@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::admin::{self, Addresses, Admin, Readiness};
+use crate::admin::{self, About, Addresses, Admin, Readiness};
 use crate::bpf::{Datapath, DatapathOptions, cgroup};
 use crate::config::{Config, Enrol};
 use crate::direct::Direct;
@@ -23,6 +23,7 @@ use crate::enroll::{
 };
 use crate::keeper::{Keeper, Taken};
 use crate::limits;
+use crate::logging::Logs;
 use crate::node_addresses::{self, NodeAddresses};
 use crate::observe::{AccessLog, Metrics, Observer};
 use crate::proxy::{Mesh, Tuning, Workers};
@@ -45,17 +46,17 @@ const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When something the agent cannot work without is missing; names it.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, logs: Logs) -> anyhow::Result<()> {
     limits::raise_descriptors();
     let control = Builder::new_current_thread()
         .enable_all()
         .thread_name("control")
         .build()
         .context("cannot start the control runtime")?;
-    control.block_on(supervise(config))
+    control.block_on(supervise(config, logs))
 }
 
-async fn supervise(config: Config) -> anyhow::Result<()> {
+async fn supervise(config: Config, logs: Logs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let log = AccessLog::open(&config.access_log)?;
@@ -93,6 +94,11 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         max_pods: config.max_pods,
         max_flows: config.max_flows,
     })?);
+    let about = About {
+        node: config.node_name.clone(),
+        controller: config.controller.clone(),
+        started: SystemTime::now(),
+    };
     let options = StateOptions {
         node_name: config.node_name,
         cluster_id: config.cluster_id,
@@ -160,7 +166,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         tokio::spawn(renew_kept(enrolment.clone()));
     }
 
-    tokio::spawn(recheck(mesh.clone()));
+    tokio::spawn(mesh.registry.clone().follow(mesh.snapshot.clone()));
     let readiness = Readiness::default();
     let addresses = Addresses {
         admin: config.admin_addr,
@@ -173,6 +179,8 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         enrolment: enrolment.clone(),
         state: state.clone(),
         readiness: readiness.clone(),
+        logs,
+        about,
     };
     let endpoints = serve_admin(addresses, admin).await?;
     tokio::spawn(async move {
@@ -188,13 +196,15 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     };
     tracing::info!("draining for at most {:?}", config.drain_deadline);
     drain.start();
-    enrolment.close();
+    let closed = tokio::task::spawn_blocking(move || enrolment.close());
     let was_superseded = successor.is_some();
     let direct = leave(&mesh, endpoints, successor, config.drain_deadline);
-    tokio::join!(
-        drain_connections(&mesh, &drain, config.drain_deadline),
-        direct
-    );
+    let connections = async {
+        // Only then is every connection known that was accepted.
+        let _ = closed.await;
+        drain_connections(&mesh, &drain, config.drain_deadline).await;
+    };
+    tokio::join!(connections, direct);
     mesh.observer.close();
     if was_superseded && kubernetes {
         // A container that ends is started again, and would take over from its successor.
@@ -347,14 +357,5 @@ async fn tidy(enrolment: Enrolment) {
         if let Err(e) = release_unused() {
             tracing::debug!("unused memory is kept: {e}");
         }
-    }
-}
-
-/// Every published state is held against the connections that are alive.
-async fn recheck(mesh: Mesh) {
-    let mut snapshot = mesh.snapshot.clone();
-    while snapshot.changed().await.is_ok() {
-        let state = snapshot.borrow_and_update().clone();
-        mesh.registry.recheck(&state);
     }
 }

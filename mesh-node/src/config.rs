@@ -84,7 +84,7 @@ pub struct Config {
     /// docs/operating.md before you choose.
     #[arg(long, env = "SAME_NODE", value_enum, default_value_t)]
     pub same_node: SameNode,
-    /// Where /config_dump is served.
+    /// Where operators ask what the agent knows, and change what it logs; /status and others.
     #[arg(long, default_value = "127.0.0.1:15000")]
     pub admin_addr: SocketAddr,
     /// Where /metrics is served.

@@ -19,6 +19,7 @@ pub mod enroll;
 pub mod hbone;
 pub mod keeper;
 pub mod limits;
+pub mod logging;
 mod node_addresses;
 pub mod observe;
 pub mod pod;

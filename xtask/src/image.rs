@@ -46,7 +46,7 @@ struct Recipe {
     has_ebpf: bool,
 }
 
-const RECIPES: [Recipe; 2] = [
+const RECIPES: [Recipe; 3] = [
     Recipe {
         name: "mesh-node",
         title: "Weft: the node agent",
@@ -61,6 +61,15 @@ const RECIPES: [Recipe; 2] = [
         title: "Weft: the controller",
         package: "mesh-ctl",
         programs: &["mesh-controller"],
+        arguments: &[],
+        user: NOBODY,
+        has_ebpf: false,
+    },
+    Recipe {
+        name: "meshctl",
+        title: "Weft: the command line",
+        package: "mesh-ctl",
+        programs: &["meshctl"],
         arguments: &[],
         user: NOBODY,
         has_ebpf: false,

@@ -8,6 +8,7 @@
 //! another way, all policies one by one, and says of each condition whether it held.
 
 mod audit;
+mod cover;
 mod decide;
 mod decode;
 mod explain;
@@ -19,6 +20,7 @@ mod names;
 mod table;
 mod verdict;
 
+pub use cover::{Reach, Shadow, shadowed};
 pub use decide::{Hit, Reports, decide, report};
 pub use explain::{
     AlternativeTrace, ClauseTrace, ConditionTrace, Explanation, NearMiss, PolicyTrace, RuleTrace,
@@ -29,7 +31,7 @@ pub use matches::{Clause, Match, Rule, ServiceAccountMatch, StringMatch};
 pub use names::PolicyNames;
 pub use verdict::{Action, Reason, Verdict};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 use crate::identity::SpiffeId;
 
 /// To which workloads a policy applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// All of the mesh.
@@ -59,7 +61,7 @@ impl fmt::Display for Scope {
 }
 
 /// What a policy does with the connections that one of its rules matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyAction {
     /// Allows them; as soon as one such policy applies, what none of them matches is denied.

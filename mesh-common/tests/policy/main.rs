@@ -7,6 +7,7 @@
 )]
 
 mod allocation;
+mod cover;
 mod properties;
 mod random;
 mod reference;

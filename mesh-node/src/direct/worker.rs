@@ -194,6 +194,8 @@ impl Worker {
                             return Ok(());
                         }
                         Some(End::HandOver(done)) => {
+                            // The successor knows of no exemption but its own.
+                            self.fast_path.close();
                             self.take_events();
                             let _ = done.send(());
                             return Ok(());

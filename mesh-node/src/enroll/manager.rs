@@ -517,10 +517,12 @@ impl Enrolment {
         }))
     }
 
-    /// Nobody accepts here any more, so that connections do not wait in vain. What a keeper holds stays.
+    /// Once the drain has started: waits until nobody accepts here any more. What was accepted is among the
+    /// live connections then; what was not is the successor's, or is refused. What a keeper holds stays.
     pub fn close(&self) {
         for entry in self.lock().iter_mut() {
             entry.sockets.clear();
+            let Err(_) = entry.listening.recv_timeout(CLOSED_WITHIN);
         }
     }
 

@@ -218,4 +218,28 @@ mod tests {
         let of_version_1 = format!("4:memory:/kubepods/pod{UID}/app\n0::/\n");
         assert_eq!(pod_uid(&of_version_1), None);
     }
+
+    #[test]
+    fn only_a_process_of_the_pod_with_its_addresses_leads_to_its_namespace() {
+        let proc = tempfile::tempdir().unwrap();
+        let process = |pid: u32, cgroup: &str| {
+            let dir = proc.path().join(pid.to_string());
+            fs::create_dir_all(dir.join("ns")).unwrap();
+            fs::write(dir.join("cgroup"), cgroup).unwrap();
+            std::os::unix::fs::symlink("/proc/self/ns/net", dir.join("ns/net")).unwrap();
+        };
+        let other = "00000000-0000-4000-8000-000000000000";
+        process(10, &format!("0::/kubepods/pod{UID}/a\n"));
+        process(11, &format!("0::/kubepods/pod{other}/a\n"));
+        process(12, "0::/system.slice\n");
+        let all = Processes::new(proc.path());
+        let found = all.of(&[UID].into()).unwrap();
+        assert_eq!(found, [(UID.to_owned(), vec![10])].into());
+        let refused = |processes: &[u32]| all.netns(UID, &[], processes).unwrap_err();
+        // The agent's own network namespace is nobody's.
+        assert_eq!(refused(&[10]), NotFound::Addresses(1));
+        // Whoever has the number now is another pod's, or has ended.
+        assert_eq!(refused(&[11, 13]), NotFound::Addresses(2));
+        assert_eq!(refused(&[]), NotFound::NoProcess(UID.into()));
+    }
 }

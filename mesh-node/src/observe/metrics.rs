@@ -9,7 +9,8 @@ use prometheus_client::registry::{Registry, Unit};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::record::{Parties, Party};
+use super::decisions::Decisions;
+use super::{Parties, Party};
 
 /// A label value that reads `unknown` when there is none, as the field's dashboards expect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -134,6 +135,7 @@ pub struct Metrics {
     pub(super) failed: Family<TcpLabels, Counter>,
     pub(super) received: Family<TcpLabels, Counter>,
     pub(super) sent: Family<TcpLabels, Counter>,
+    pub(super) decisions: Decisions,
     agent: Mutex<AgentGauges>,
 }
 
@@ -182,8 +184,13 @@ impl Metrics {
         ] {
             tcp.register(name, help, metric.clone());
         }
-        let gauges = AgentGauges::default();
+        let (gauges, decisions) = (AgentGauges::default(), Decisions::default());
         let own = registry.sub_registry_with_prefix("weft");
+        own.register(
+            "policy_decisions",
+            "Decisions about inbound connections, by the policy and the rule that made them",
+            decisions.family(),
+        );
         own.register(
             "steering_decisions",
             "Decisions of the eBPF programs since they were pinned, by reason",
@@ -237,8 +244,14 @@ impl Metrics {
             failed,
             received,
             sent,
+            decisions,
             agent: Mutex::new(gauges),
         }
+    }
+
+    /// Ends the series of policies that are gone: of which `is_known` says no.
+    pub fn retain_policies(&self, is_known: impl Fn(&str) -> bool) {
+        self.decisions.retain(is_known);
     }
 
     /// The exposition text (OpenMetrics 1.0) with the agent's own figures as given.
