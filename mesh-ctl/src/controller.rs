@@ -264,10 +264,7 @@ impl Controller {
                 tracing::error!(error = %e, "the admin server failed");
             }
         });
-        tasks.spawn(
-            "the return of memory",
-            memory::follow(sent, stop.clone()),
-        );
+        tasks.spawn("the return of memory", memory::follow(sent, stop.clone()));
         if let Some((holder, roots)) = publisher_of_roots {
             tasks.spawn("the lease of the root bundle", ended(holder));
             tasks.spawn("the publication of the root bundle", roots);
