@@ -33,3 +33,6 @@ pub struct Question {
     /// The port that the client dials.
     pub port: u16,
 }
+
+#[cfg(test)]
+mod tests;
