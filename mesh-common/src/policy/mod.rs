@@ -16,6 +16,8 @@ mod index;
 mod keys;
 mod matches;
 mod names;
+mod plaintext;
+mod ports;
 mod table;
 mod verdict;
 
@@ -27,6 +29,7 @@ pub use explain::{
 pub use index::{PolicyIndex, PolicySet};
 pub use matches::{Clause, Match, Rule, ServiceAccountMatch, StringMatch};
 pub use names::PolicyNames;
+pub use plaintext::{Refused, refused_in_clear};
 pub use verdict::{Action, Reason, Verdict};
 
 use serde::Serialize;

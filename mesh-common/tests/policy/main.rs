@@ -7,6 +7,7 @@
 )]
 
 mod allocation;
+mod plaintext;
 mod properties;
 mod random;
 mod reference;
