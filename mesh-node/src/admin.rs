@@ -110,6 +110,7 @@ async fn ready(Shared(admin): Shared<Admin>) -> impl IntoResponse {
 }
 
 async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
+    admin.mesh.refuser.report();
     let status = admin.state.sync_status();
     let steering = match admin.mesh.datapath.counters() {
         Ok(counters) => counters,

@@ -16,6 +16,7 @@ use crate::enroll::{Api, Enrolment, Store};
 use crate::limits;
 use crate::observe::{AccessLog, Metrics, Observer};
 use crate::proxy::{Mesh, Tuning, Workers};
+use crate::refuse::Refuser;
 use crate::state::{Certificates, State, StateOptions};
 use crate::sys::release_unused;
 
@@ -67,7 +68,15 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         state.snapshot(),
         observer.clone(),
     )?;
-    let mesh = Mesh::new(state.snapshot(), certificates, datapath, direct, observer);
+    let refuser = Refuser::new(config.refuse_in_kernel, datapath.clone(), observer.clone())?;
+    let mesh = Mesh::new(
+        state.snapshot(),
+        certificates,
+        datapath,
+        direct,
+        refuser,
+        observer,
+    );
     let workers = config.workers.unwrap_or_else(cores);
     let tuning = Tuning {
         congestion: config.tunnel_congestion_control,
@@ -89,6 +98,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     Api::bind(&config.run_dir)?.spawn(enrolment.clone())?;
 
     tokio::spawn(recheck(mesh.clone()));
+    tokio::spawn(mesh.refuser.clone().follow(mesh.snapshot.clone()));
     let readiness = Readiness::default();
     let addresses = Addresses {
         admin: config.admin_addr,

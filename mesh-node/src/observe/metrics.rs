@@ -10,6 +10,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::record::{Parties, Party};
+use super::refused::Refused;
 
 /// A label value that reads `unknown` when there is none, as the field's dashboards expect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -134,6 +135,7 @@ pub struct Metrics {
     pub(super) failed: Family<TcpLabels, Counter>,
     pub(super) received: Family<TcpLabels, Counter>,
     pub(super) sent: Family<TcpLabels, Counter>,
+    pub(super) refused: Refused,
     agent: Mutex<AgentGauges>,
 }
 
@@ -189,6 +191,12 @@ impl Metrics {
             "Decisions of the eBPF programs since they were pinned, by reason",
             gauges.steering.clone(),
         );
+        let refused = Refused::default();
+        own.register(
+            "steering_refused",
+            "Plaintext connections that the eBPF programs refused because no policy could allow them",
+            refused.clone(),
+        );
         own.register(
             "enrolled_pods",
             "Pods enrolled on this node",
@@ -237,6 +245,7 @@ impl Metrics {
             failed,
             received,
             sent,
+            refused,
             agent: Mutex::new(gauges),
         }
     }

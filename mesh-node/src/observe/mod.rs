@@ -6,6 +6,7 @@
 mod access_log;
 mod metrics;
 mod record;
+mod refused;
 mod series;
 
 pub use access_log::AccessLog;

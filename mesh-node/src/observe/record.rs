@@ -129,7 +129,7 @@ pub enum Flag {
 }
 
 impl Flag {
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::Ok => "-",
             Self::Denied => "DENY",

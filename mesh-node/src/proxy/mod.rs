@@ -35,6 +35,7 @@ use crate::bpf::Datapath;
 use crate::direct::Direct;
 use crate::observe::Observer;
 use crate::pod::Pod;
+use crate::refuse::Refuser;
 use crate::state::{CertificateError, Certificates, Svid};
 use loads::Loads;
 
@@ -52,6 +53,8 @@ pub struct Mesh {
     pub datapath: Arc<Datapath>,
     /// What does without tunnels.
     pub direct: Direct,
+    /// What the kernel refuses by itself.
+    pub refuser: Refuser,
     /// Outbound tunnels that are open.
     pub tunnels: Arc<AtomicUsize>,
     /// Live inbound connections.
@@ -87,6 +90,7 @@ impl Mesh {
         certificates: Certificates,
         datapath: Arc<Datapath>,
         direct: Direct,
+        refuser: Refuser,
         observer: Observer,
     ) -> Self {
         Self {
@@ -94,6 +98,7 @@ impl Mesh {
             certificates,
             datapath,
             direct,
+            refuser,
             tunnels: Arc::default(),
             registry: Registry::default(),
             observer,
