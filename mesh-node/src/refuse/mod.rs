@@ -46,7 +46,7 @@ struct Inner {
     pods: HashMap<u64, Entry>,
 }
 
-/// Keeps the kernel's table as policy says. Cheap to clone; its calls block for less than a millisecond.
+/// Keeps the kernel's table as policy says. Cheap to clone; its calls may wait for an enrolment that is under way.
 #[derive(Clone)]
 pub struct Refuser(Option<Arc<Mutex<Inner>>>);
 

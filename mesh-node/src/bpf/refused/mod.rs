@@ -29,7 +29,7 @@ pub(super) fn entries(max_pods: u32) -> u32 {
 
 /// Slots, for so many pods.
 pub(super) fn slots(max_pods: u32) -> u32 {
-    max_pods.saturating_mul(4).max(64)
+    max_pods.saturating_mul(2).max(64)
 }
 
 /// The ports of a pod at which connections in the clear are refused, with the names of the policies that do.
