@@ -72,14 +72,21 @@ async fn ca(step: &Step) -> anyhow::Result<()> {
 async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = wait_for(SignalKind::terminate())?;
     let mut interrupt = wait_for(SignalKind::interrupt())?;
-    let controller = Controller::start(config).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let mut controller = Controller::start(config).await?;
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        part = controller.failed() => Some(part),
+    };
     tracing::info!("shutting down");
     controller.shutdown().await;
-    Ok(())
+    match failed {
+        // Half a controller would go on saying what held once.
+        Some(part) => anyhow::bail!(
+            "{part} ended unexpectedly; see the log above; start the controller again"
+        ),
+        None => Ok(()),
+    }
 }
 
 fn wait_for(kind: SignalKind) -> anyhow::Result<Signal> {

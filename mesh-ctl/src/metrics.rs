@@ -57,6 +57,7 @@ struct Inner {
     ca_roots: Gauge,
     root_configmaps: Family<OutcomeLabel, Counter>,
     refused: Family<OutcomeLabel, Counter>,
+    handshakes: Family<OutcomeLabel, Counter>,
     reads: Family<OutcomeLabel, Counter>,
     refused_resources: Family<ResourceLabel, Counter>,
     named: Mutex<BTreeSet<ResourceLabel>>,
@@ -89,6 +90,7 @@ impl Default for Metrics {
             ca_roots: Gauge::default(),
             root_configmaps: Family::default(),
             refused: Family::default(),
+            handshakes: Family::default(),
             reads: Family::default(),
             refused_resources: Family::default(),
             named: Mutex::default(),
@@ -145,6 +147,11 @@ impl Default for Metrics {
             "refused_streams",
             "Discovery streams refused, by reason",
             inner.refused.clone(),
+        );
+        registry.register(
+            "failed_handshakes",
+            "TLS handshakes that did not complete, by outcome (error, timeout)",
+            inner.handshakes.clone(),
         );
         registry.register(
             "directory_reads",
@@ -247,6 +254,12 @@ impl Metrics {
             .refused
             .get_or_create(&OutcomeLabel { outcome })
             .inc();
+    }
+
+    /// A TLS handshake did not complete: `error` or `timeout`.
+    pub fn failed_handshake(&self, outcome: &'static str) {
+        let outcome = OutcomeLabel { outcome };
+        self.0.handshakes.get_or_create(&outcome).inc();
     }
 
     /// A certificate was `issued`, or was `refused` or `failed` for the reason given.

@@ -11,10 +11,12 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Type of workloads and services.
 pub(super) const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
@@ -24,6 +26,11 @@ const METHOD: &str =
 /// What a gRPC client of the agent's kind grants, bytes.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 5 << 20;
+
+/// A node connects again, as an agent does, when the handshake fails: so often,
+const ATTEMPTS: u32 = 10;
+/// after this pause.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A response came.
 #[derive(Clone, Copy, Debug)]
@@ -47,11 +54,22 @@ pub(super) async fn run(
     name: String,
     token: String,
     receipts: mpsc::UnboundedSender<Receipt>,
+    retries: Arc<AtomicU32>,
 ) -> Result<()> {
-    let tcp = TcpStream::connect(net.address).await?;
-    tcp.set_nodelay(true)?;
-    let server = ServerName::from(net.address.ip());
-    let tls = TlsConnector::from(net.tls).connect(server, tcp).await?;
+    let mut attempt = 1;
+    let tls = loop {
+        match connect(&net).await {
+            Ok(tls) => break tls,
+            Err(error) if attempt == ATTEMPTS => {
+                return Err(error).context(format!("{name} cannot connect"));
+            }
+            Err(_) => {
+                attempt += 1;
+                retries.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    };
     let (requests, connection) = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -86,6 +104,14 @@ pub(super) async fn run(
         ended = connection => ended,
         ended = stream => ended,
     }
+}
+
+async fn connect(net: &Net) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(net.address).await?;
+    tcp.set_nodelay(true)?;
+    let server = ServerName::from(net.address.ip());
+    let tls = TlsConnector::from(Arc::clone(&net.tls));
+    tls.connect(server, tcp).await
 }
 
 async fn follow(
