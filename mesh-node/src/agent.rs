@@ -68,7 +68,13 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         state.snapshot(),
         observer.clone(),
     )?;
-    let refuser = Refuser::new(config.refuse_in_kernel, datapath.clone(), observer.clone())?;
+    let drain = Drain::new();
+    let refuser = Refuser::new(
+        config.refuse_in_kernel,
+        datapath.clone(),
+        observer.clone(),
+        drain.clone(),
+    )?;
     let mesh = Mesh::new(
         state.snapshot(),
         certificates,
@@ -83,7 +89,6 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         busy_poll: config.busy_poll,
     };
     let workers = Workers::start(workers, &mesh, &tuning).context("cannot start the data plane")?;
-    let drain = Drain::new();
     let enrolment = Enrolment::new(
         mesh.clone(),
         workers,

@@ -3,7 +3,8 @@
 //! Every published state is compiled for each pod of this node into the ports at which such connections are
 //! denied, whoever sends them. The kernel's table follows the state; the agent's own decision stays behind
 //! it. A pod that the controller has not named has no entries: what comes for it is for the agent to judge.
-//! While no agent runs, the last table stays in force.
+//! While no agent runs, the last table stays in force. An agent that leaves changes nothing in it any more:
+//! its successor may be there already.
 
 mod lines;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::bpf::{Datapath, DatapathError, RefusedConnections, RefusedPorts};
+use crate::drain::Drain;
 use crate::observe::Observer;
 use crate::pod::Pod;
 use lines::Lines;
@@ -40,6 +42,7 @@ struct Entry {
 struct Inner {
     datapath: Arc<Datapath>,
     observer: Observer,
+    drain: Drain,
     /// The last state; none before the first, and then nothing is changed in the kernel.
     state: Option<Arc<Snapshot>>,
     /// By network namespace cookie.
@@ -51,7 +54,8 @@ struct Inner {
 pub struct Refuser(Option<Arc<Mutex<Inner>>>);
 
 impl Refuser {
-    /// Without `wanted` it does nothing, and takes back what an earlier agent had the kernel refuse.
+    /// Does its work until `drain` starts. Without `wanted` it does nothing, and takes back what an earlier
+    /// agent had the kernel refuse.
     ///
     /// # Errors
     /// The kernel refuses to take it back.
@@ -59,6 +63,7 @@ impl Refuser {
         wanted: bool,
         datapath: Arc<Datapath>,
         observer: Observer,
+        drain: Drain,
     ) -> Result<Self, DatapathError> {
         if !wanted {
             datapath.refuse_none()?;
@@ -67,6 +72,7 @@ impl Refuser {
         Ok(Self(Some(Arc::new(Mutex::new(Inner {
             datapath,
             observer,
+            drain,
             state: None,
             pods: HashMap::new(),
         })))))
@@ -145,6 +151,9 @@ impl Inner {
         let Some(entry) = self.pods.get_mut(&cookie) else {
             return;
         };
+        if self.drain.is_started() {
+            return;
+        }
         entry.workload = entry.pod.workload(state);
         let ports = entry
             .workload
@@ -169,8 +178,8 @@ impl Inner {
     }
 
     fn report(&mut self) {
-        if self.state.is_none() {
-            // What an earlier agent's slots stand for is not known yet.
+        if self.state.is_none() || self.drain.is_started() {
+            // What an earlier agent's slots stand for is not known yet, or no longer this agent's to tell.
             return;
         }
         match self.datapath.take_refused() {

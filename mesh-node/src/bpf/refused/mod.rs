@@ -84,31 +84,44 @@ pub(super) struct Refused {
     held: Table<u64, Entries>,
     /// All that were refused, when they were last taken.
     total: u64,
+    /// This agent has changed something: nobody else does from then on.
+    is_ours: bool,
 }
 
 impl Refused {
     /// Opens the table, with what an earlier agent left in it.
     pub(super) fn open(pins: &Pins, max_pods: u32) -> Result<Self, DatapathError> {
-        let table: HashMap<MapData, Abi<RefusedKey>, u32> =
-            pins.typed(map::REFUSED, |map: Map| map.try_into())?;
-        let mut held = Table::<u64, Entries>::new();
-        for entry in table.iter() {
+        let mut refused = Self {
+            table: pins.typed(map::REFUSED, |map: Map| map.try_into())?,
+            capacity: entries(max_pods),
+            slots: Slots::open(pins)?,
+            held: Table::new(),
+            total: 0,
+            is_ours: false,
+        };
+        refused.read()?;
+        Ok(refused)
+    }
+
+    /// Reads what there is. An earlier agent may go on with it until this one takes up its first pod.
+    fn read(&mut self) -> Result<(), DatapathError> {
+        self.slots.read()?;
+        self.held.clear();
+        for entry in self.table.iter() {
             let (Abi(key), slot) =
                 entry.map_err(|source| DatapathError::map(map::REFUSED, source))?;
             let port = (key.others == 0).then_some(key.port);
-            held.entry(key.netns).or_default().insert(port, slot);
+            self.held.entry(key.netns).or_default().insert(port, slot);
         }
-        Ok(Self {
-            table,
-            capacity: entries(max_pods),
-            slots: Slots::open(pins)?,
-            held,
-            total: 0,
-        })
+        Ok(())
     }
 
     /// Makes the pod's entries say `wanted`.
     pub(super) fn set(&mut self, netns: u64, wanted: &RefusedPorts) -> Result<(), DatapathError> {
+        if !self.is_ours {
+            self.read()?;
+            self.is_ours = true;
+        }
         let result = self.replace(netns, wanted);
         if result.is_err() {
             self.clear(netns)?;

@@ -33,30 +33,35 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    /// Opens the tables. Nothing is known until they are read.
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        let owners: Array<MapData, Abi<RefusedSlot>> =
-            pins.typed(map::REFUSED_SLOTS, |map: Map| map.try_into())?;
-        let mut used = BTreeMap::new();
-        let mut free = VecDeque::new();
-        for slot in 0..owners.len() {
-            let owner = owners
+        Ok(Self {
+            counts: pins.typed(map::REFUSED_COUNTS, |map: Map| map.try_into())?,
+            owners: pins.typed(map::REFUSED_SLOTS, |map: Map| map.try_into())?,
+            used: BTreeMap::new(),
+            free: VecDeque::new(),
+            left: Vec::new(),
+        })
+    }
+
+    /// Reads whose the slots are. Names of policies are not in there.
+    pub(super) fn read(&mut self) -> Result<(), DatapathError> {
+        self.used.clear();
+        self.free.clear();
+        for slot in 0..self.owners.len() {
+            let owner = self
+                .owners
                 .get(&slot, 0)
                 .map_err(|source| DatapathError::map(map::REFUSED_SLOTS, source))?
                 .0;
             if owner.netns == 0 {
-                free.push_back(slot);
+                self.free.push_back(slot);
             } else {
                 let policy = None;
-                used.insert(slot, Used { owner, policy });
+                self.used.insert(slot, Used { owner, policy });
             }
         }
-        Ok(Self {
-            counts: pins.typed(map::REFUSED_COUNTS, |map: Map| map.try_into())?,
-            owners,
-            used,
-            free,
-            left: Vec::new(),
-        })
+        Ok(())
     }
 
     /// The slot of a pod and a policy; a new one if there is none.
