@@ -2,6 +2,7 @@
 //! and nothing else is.
 
 use anyhow::{Context as _, Result, ensure};
+use lab::access_log::Entry;
 use lab::agent::Agent;
 use lab::mesh::{Mesh, PodSpec};
 use lab::peer::{self, Server};
