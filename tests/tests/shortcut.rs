@@ -278,7 +278,7 @@ fn without_the_option_the_agent_denies_and_logs_each() -> Result<()> {
         assert_eq!(from(&outsider, echo.address)?, Seen::Cut);
         let line = agent
             .access_log()
-            .wait(mark, "the denial", |e| e.is_denied())?;
+            .wait(mark, "the denial", Entry::is_denied)?;
         ensure!(line.policy.as_deref() == Some(STRICT), "{line:?}");
     }
     Ok(())
