@@ -91,6 +91,12 @@ fn target_port(service: &Service, default: u16, workload: &Workload, port: u16) 
         .find(|port| *port != 0)
 }
 
+/// Whether the service never leads this client to this endpoint, because of where they are.
+#[must_use]
+pub fn rules_out(service: &Service, client: &Workload, workload: &Workload) -> bool {
+    rank(service, client, workload).is_none()
+}
+
 /// How many of the scopes, counted from the first, the workload shares with the client; none when the
 /// service rules it out.
 fn rank(service: &Service, client: &Workload, workload: &Workload) -> Option<usize> {

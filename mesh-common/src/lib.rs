@@ -20,6 +20,10 @@ pub mod policy;
 #[cfg(feature = "user")]
 pub mod proto;
 #[cfg(feature = "user")]
+pub mod question;
+#[cfg(feature = "user")]
 pub mod snapshot;
+#[cfg(feature = "user")]
+pub mod suggest;
 #[cfg(feature = "user")]
 pub mod workload;

@@ -80,6 +80,12 @@ impl Snapshot {
         self.services.iter()
     }
 
+    /// The policy `namespace/name`.
+    #[must_use]
+    pub fn policy(&self, key: &str) -> Option<&Arc<Policy>> {
+        self.policies.get(key)
+    }
+
     /// All policies, by name.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.policies.iter()

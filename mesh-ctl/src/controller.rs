@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use kube::Client;
 use mesh_common::proto::auth::istio_certificate_service_server::IstioCertificateServiceServer;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,6 +20,7 @@ use crate::compile::Compiler;
 use crate::config::Config;
 use crate::kubernetes::{self, ConnectError};
 use crate::lease::{self, Lease};
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::model::{Change, Objects};
 use crate::resources::{Step, World};
@@ -36,6 +37,8 @@ const MAX_STREAMS: u32 = 64;
 const MAX_HEADERS: u32 = 16 << 10;
 /// Held by the replica that publishes the root bundle.
 const ROOTS_LEASE: &str = "weft-root-bundle";
+/// After a restart all nodes come at once. The kernel resets some of those that find no place in its queue.
+const BACKLOG: u32 = 4096;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Streams are told to end; what has not by then is cut.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -177,8 +180,8 @@ impl Controller {
         };
         let clients = Clients::default();
         let serving = Serving::new(Arc::clone(&authority), config.server_name.clone())?;
-        let listener = listen("--listen", config.listen).await?;
-        let admin = listen("--admin-addr", config.admin_addr).await?;
+        let listener = listen("--listen", config.listen)?;
+        let admin = listen("--admin-addr", config.admin_addr)?;
         let (address, admin_address) = (
             local(&listener, config.listen),
             local(&admin, config.admin_addr),
@@ -232,11 +235,13 @@ impl Controller {
                 ReceiverStream::new(connections),
                 stop.clone().cancelled_owned(),
             );
+        let sent = metrics.clone();
         let router = Admin {
             worlds: world,
             warnings: warned,
             clients,
             metrics,
+            started: SystemTime::now(),
         }
         .router();
         let http =
@@ -259,6 +264,7 @@ impl Controller {
                 tracing::error!(error = %e, "the admin server failed");
             }
         });
+        tasks.spawn("the return of memory", memory::follow(sent, stop.clone()));
         if let Some((holder, roots)) = publisher_of_roots {
             tasks.spawn("the lease of the root bundle", ended(holder));
             tasks.spawn("the publication of the root bundle", roots);
@@ -328,9 +334,17 @@ fn status_lease(client: &Client) -> Lease {
     Lease::new(client.clone(), &namespace, "weft-policy-status", &holder)
 }
 
-async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| StartError::Listen {
+fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|source| StartError::Listen {
         flag,
         address,
         source,

@@ -235,6 +235,11 @@ impl Metrics {
         self.0.sent_bytes.inc_by(bytes as u64);
     }
 
+    /// Bytes of responses that were handed to connections so far.
+    pub(crate) fn sent_so_far(&self) -> u64 {
+        self.0.sent_bytes.get()
+    }
+
     /// The last piece was, so long after the change.
     pub fn push_latency(&self, latency: Duration) {
         self.0.push_latency.observe(latency.as_secs_f64());

@@ -3,17 +3,18 @@
 
 use anyhow::Context;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{self, Addresses, Admin, Readiness};
+use crate::admin::{self, About, Addresses, Admin, Readiness};
 use crate::bpf::{Datapath, DatapathOptions};
 use crate::config::Config;
 use crate::direct::Direct;
 use crate::drain::Drain;
 use crate::enroll::{Api, Enrolment, Store};
 use crate::limits;
+use crate::logging::Logs;
 use crate::observe::{AccessLog, Metrics, Observer};
 use crate::proxy::{Mesh, Tuning, Workers};
 use crate::refuse::Refuser;
@@ -28,17 +29,17 @@ const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When something the agent cannot work without is missing; names it.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, logs: Logs) -> anyhow::Result<()> {
     limits::raise_descriptors();
     let control = Builder::new_current_thread()
         .enable_all()
         .thread_name("control")
         .build()
         .context("cannot start the control runtime")?;
-    control.block_on(supervise(config))
+    control.block_on(supervise(config, logs))
 }
 
-async fn supervise(config: Config) -> anyhow::Result<()> {
+async fn supervise(config: Config, logs: Logs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let log = AccessLog::open(&config.access_log)?;
@@ -52,6 +53,11 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         max_pods: config.max_pods,
         max_flows: config.max_flows,
     })?);
+    let about = About {
+        node: config.node_name.clone(),
+        controller: config.controller.clone(),
+        started: SystemTime::now(),
+    };
     let options = StateOptions {
         node_name: config.node_name,
         cluster_id: config.cluster_id,
@@ -102,7 +108,7 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
     mesh.direct.restored();
     Api::bind(&config.run_dir)?.spawn(enrolment.clone())?;
 
-    tokio::spawn(recheck(mesh.clone()));
+    tokio::spawn(mesh.registry.clone().follow(mesh.snapshot.clone()));
     tokio::spawn(mesh.refuser.clone().follow(mesh.snapshot.clone()));
     let readiness = Readiness::default();
     let addresses = Addresses {
@@ -116,6 +122,8 @@ async fn supervise(config: Config) -> anyhow::Result<()> {
         enrolment,
         state: state.clone(),
         readiness: readiness.clone(),
+        logs,
+        about,
     };
     admin::serve(addresses, admin).await?;
     tokio::spawn(async move {
@@ -168,14 +176,5 @@ async fn tidy(enrolment: Enrolment) {
         if let Err(e) = release_unused() {
             tracing::debug!("unused memory is kept: {e}");
         }
-    }
-}
-
-/// Every published state is held against the connections that are alive.
-async fn recheck(mesh: Mesh) {
-    let mut snapshot = mesh.snapshot.clone();
-    while snapshot.changed().await.is_ok() {
-        let state = snapshot.borrow_and_update().clone();
-        mesh.registry.recheck(&state);
     }
 }

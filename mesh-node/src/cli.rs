@@ -4,10 +4,10 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::enroll::{DEFAULT_RUN_DIR, Reply, Request, call};
+use crate::logging::Logs;
 use crate::{agent, bpf};
 
 /// Weft's node agent: mutual TLS, identity and L4 policy for the pods of this node.
@@ -74,12 +74,8 @@ struct PodName {
 /// Runs what the arguments say; a failure is one line on stderr.
 #[must_use]
 pub fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    match run(Cli::parse().command) {
+    let logs = Logs::start();
+    match run(Cli::parse().command, logs) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("mesh-node: {e:#}");
@@ -88,9 +84,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command, logs: Logs) -> anyhow::Result<()> {
     match command {
-        Command::Run(config) => agent::run(*config),
+        Command::Run(config) => agent::run(*config, logs),
         Command::Enroll { agent, pod, netns } => {
             let PodName { namespace, name } = pod;
             call(

@@ -63,7 +63,7 @@ pub struct Config {
     /// policy, without a line each in the access log.
     #[arg(long, env = "REFUSE_IN_KERNEL", default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     pub refuse_in_kernel: bool,
-    /// Where /config_dump is served.
+    /// Where operators ask what the agent knows, and change what it logs; /status and others.
     #[arg(long, default_value = "127.0.0.1:15000")]
     pub admin_addr: SocketAddr,
     /// Where /metrics is served.

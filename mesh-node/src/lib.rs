@@ -17,6 +17,7 @@ pub mod drain;
 pub mod enroll;
 pub mod hbone;
 pub mod limits;
+pub mod logging;
 pub mod observe;
 pub mod pod;
 pub mod proxy;

@@ -2,7 +2,7 @@
 //! must answer to be right.
 
 use mesh_common::identity::SpiffeId;
-use mesh_common::policy::{Connection, PolicySet, Verdict, decide, explain, report};
+use mesh_common::policy::{Connection, PolicySet, Reports, Verdict, decide, explain, report};
 use serde::Deserialize;
 use serde_norway::Value;
 use std::net::{IpAddr, SocketAddr};
@@ -110,9 +110,8 @@ impl Case {
         Some(format!("spiffe://{path}").parse().expect("a SPIFFE ID"))
     }
 
-    /// Compares what `policies` say with what the table says. The error names the rule that is broken.
-    pub(crate) fn check(&self, policies: &PolicySet<'_>) -> Result<(), String> {
-        let principal = self.principal();
+    /// Source, destination and principal of the connection.
+    pub(crate) fn connection(&self) -> (SocketAddr, SocketAddr, Option<SpiffeId>) {
         let pod = PODS
             .iter()
             .find(|pod| (pod.0, pod.1) == self.destination())
@@ -120,62 +119,67 @@ impl Case {
         let address = self
             .address
             .unwrap_or_else(|| pod.2[0].parse().expect("an address"));
-        let conn = Connection {
-            source: SocketAddr::new(self.ip, 40_000),
-            destination: SocketAddr::new(address, self.port),
-            principal: principal.as_ref(),
-        };
-        let expect = |what: &str, expected: &str, found: &str| match expected == found {
+        (
+            SocketAddr::new(self.ip, 40_000),
+            SocketAddr::new(address, self.port),
+            self.principal(),
+        )
+    }
+
+    fn expect(&self, what: &str, expected: &str, found: &str) -> Result<(), String> {
+        match expected == found {
             true => Ok(()),
             false => Err(format!(
                 "{:?}: from {:?} at {} to {} port {}: {what} is {found:?}, the table says {expected:?}",
                 self.rule, self.from, self.ip, self.to, self.port
             )),
-        };
-        let (verdict, reports) = (decide(policies, &conn), report(policies, &conn));
-        let explanation = explain(policies, &conn);
-        let by = self
-            .by
-            .iter()
-            .map(|by| format!(" {by}"))
-            .collect::<String>();
-        expect(
-            "the verdict",
-            &format!("{}{by}", self.verdict),
-            &short(&verdict),
-        )?;
-        expect(
-            "the explained verdict",
-            &short(&verdict),
-            &short(&explanation.verdict),
-        )?;
+        }
+    }
+
+    /// Compares a decision with what the table says. The error names the rule that is broken.
+    pub(crate) fn check_decided(&self, verdict: &Verdict, reports: &Reports) -> Result<(), String> {
+        let by = self.by.iter().map(|by| format!(" {by}"));
+        let expected = by.fold(self.verdict.clone(), |text, by| text + &by);
+        self.expect("the verdict", &expected, &short(verdict))?;
         let audit: Vec<_> = reports
             .audit
             .iter()
             .map(|hit| format!("{} {}", hit.policy, hit.rule))
             .collect();
-        expect("what is audited", &self.audit.join(", "), &audit.join(", "))?;
+        self.expect("what is audited", &self.audit.join(", "), &audit.join(", "))?;
         let dry_run = reports.dry_run.as_ref().map(short).unwrap_or_default();
-        expect(
-            "the verdict of dry run",
-            self.dry_run.as_deref().unwrap_or_default(),
-            &dry_run,
-        )?;
+        let expected = self.dry_run.as_deref().unwrap_or_default();
+        self.expect("the verdict of dry run", expected, &dry_run)
+    }
+
+    /// Compares what `policies` say, and how they explain it, with what the table says.
+    pub(crate) fn check(&self, policies: &PolicySet<'_>) -> Result<(), String> {
+        let (source, destination, principal) = self.connection();
+        let conn = Connection {
+            source,
+            destination,
+            principal: principal.as_ref(),
+        };
+        let verdict = decide(policies, &conn);
+        self.check_decided(&verdict, &report(policies, &conn))?;
+        let explanation = explain(policies, &conn);
+        let explained = short(&explanation.verdict);
+        self.expect("the explained verdict", &short(&verdict), &explained)?;
         let nearest = explanation.nearest.as_ref();
         if let Some(expected) = &self.nearest {
             let nearest = nearest.map(|nearest| format!("{} {}", nearest.policy, nearest.rule));
-            expect("the nearest rule", expected, &nearest.unwrap_or_default())?;
+            self.expect("the nearest rule", expected, &nearest.unwrap_or_default())?;
         }
         if let Some(expected) = &self.failed {
             let failed = nearest.map(|nearest| {
                 nearest
                     .failed
                     .iter()
-                    .map(|condition| condition.field)
+                    .map(|condition| &*condition.field)
                     .collect()
             });
             let failed: Vec<_> = failed.unwrap_or_default();
-            expect("what failed", &expected.join(", "), &failed.join(", "))?;
+            self.expect("what failed", &expected.join(", "), &failed.join(", "))?;
         }
         Ok(())
     }

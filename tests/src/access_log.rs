@@ -11,6 +11,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Entry {
+    /// When the line was made, RFC 3339.
+    pub timestamp: String,
     /// `inbound` or `outbound`.
     pub direction: String,
     /// The client's address and port.
@@ -43,8 +45,12 @@ pub struct Entry {
     pub verdict: Option<String>,
     /// The policy that decided, `namespace/name`.
     pub policy: Option<String>,
+    /// The rule of that policy.
+    pub rule: Option<u64>,
     /// Why.
     pub reason: Option<String>,
+    /// For a default deny the rule that came nearest: `policy`, `rule`, `failed`.
+    pub nearest: serde_json::Value,
     /// The AUDIT policies that matched: each `policy` and `rule`.
     pub audit: Vec<serde_json::Value>,
     /// The verdict if policies in dry run were enforced: `verdict`, `policy`, `rule`, `reason`.

@@ -2,12 +2,14 @@
 
 use crate::access_log::AccessLog;
 use crate::controller::Controller;
+use crate::http::Page;
 use crate::process::Process;
 use crate::shell;
 use crate::tokens::{Claims, Issuer};
 use crate::topology::{Lab, Node, Pod};
 use crate::{http, programs, wait};
 use anyhow::{Context as _, Result, ensure};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +45,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the agent of this node, with `further` options; it is ready when this returns.
+    /// Starts the agent of this node, with `further` options, which replace those that it would have
+    /// anyway; it is ready when this returns.
     pub fn start(
         lab: &Lab,
         node: &Node,
@@ -94,6 +97,7 @@ impl Agent {
         argv.extend(
             options
                 .into_iter()
+                .filter(|(key, _)| further.iter().all(|(other, _)| other != key))
                 .chain(further.iter().map(|&(key, value)| (key, value.to_owned())))
                 .flat_map(|(key, value)| [format!("--{key}"), value]),
         );
@@ -265,6 +269,17 @@ impl Agent {
     /// What it knows.
     pub fn config_dump(&self) -> Result<String> {
         http::get_ok(self.node.host.netns(), ADMIN, "/config_dump")
+    }
+
+    /// One of its admin pages, decoded.
+    pub fn admin<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let body = http::get_ok(self.node.host.netns(), ADMIN, path)?;
+        serde_json::from_str(&body).with_context(|| format!("{path} answered {body}"))
+    }
+
+    /// Puts something to one of its admin pages.
+    pub fn put(&self, path: &str, body: &str) -> Result<Page> {
+        http::put(self.node.host.netns(), ADMIN, path, body)
     }
 
     /// Waits until it knows, or no longer knows, something of this name.

@@ -21,8 +21,23 @@ pub struct Page {
 
 /// Gets a page from `address` as seen inside `netns`.
 pub fn get(netns: &Path, address: SocketAddr, path: &str) -> Result<Page> {
-    let answer = netns::within(netns, || fetch(address, path))?;
-    let bytes = answer.with_context(|| format!("cannot get http://{address}{path}"))?;
+    request(netns, address, "GET", path, "")
+}
+
+/// Puts `body` to a page of `address` as seen inside `netns`.
+pub fn put(netns: &Path, address: SocketAddr, path: &str, body: &str) -> Result<Page> {
+    request(netns, address, "PUT", path, body)
+}
+
+fn request(
+    netns: &Path,
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<Page> {
+    let answer = netns::within(netns, || fetch(address, method, path, body))?;
+    let bytes = answer.with_context(|| format!("cannot {method} http://{address}{path}"))?;
     let text = String::from_utf8_lossy(&bytes);
     let (head, body) = text
         .split_once("\r\n\r\n")
@@ -50,12 +65,16 @@ pub fn get_ok(netns: &Path, address: SocketAddr, path: &str) -> Result<String> {
     Ok(page.body)
 }
 
-fn fetch(address: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
+fn fetch(address: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     // HTTP/1.0: the body is neither chunked nor followed by anything.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
     let mut bytes = Vec::new();
     stream.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -97,8 +97,8 @@ fn a_policy_change_reaches_live_connections_and_only_those_it_denies() -> Result
         client.wait_for("connected")?;
     }
     let live = |n: usize| {
-        let principal = "\"principal\":\"spiffe://";
-        Ok(mesh.agent(2)?.config_dump()?.matches(principal).count() == n)
+        let inbound = "\"direction\":\"inbound\"";
+        Ok(mesh.agent(2)?.config_dump()?.matches(inbound).count() == n)
     };
     wait::until_true("two live connections", wait::DEADLINE, || live(2))?;
     let mark = mesh.agent(2)?.access_log().mark();

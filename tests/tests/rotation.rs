@@ -36,7 +36,9 @@ fn everybody_renews(mesh: &Mesh) -> Result<()> {
             ensure!(!certificates.is_empty(), "no certificate is kept");
             let mut all = true;
             for certificate in certificates {
-                let end = certificate["not_after"].as_str().context("it has no end")?;
+                let end = certificate["chain"][0]["notAfter"]
+                    .as_str()
+                    .context("it has no end")?;
                 all &= OffsetDateTime::parse(end, &Rfc3339)? >= after;
             }
             Ok(all)

@@ -28,9 +28,9 @@ pub(crate) fn bin_dir() -> PathBuf {
     target_dir().join("release")
 }
 
-/// Builds the agent and the controller.
+/// Builds the agent, the controller and meshctl.
 pub(crate) fn binaries() -> Result<()> {
-    step("build mesh-node and mesh-controller", || {
+    step("build mesh-node, mesh-controller and meshctl", || {
         cargo_build("--release --bins -p mesh-node -p mesh-ctl")
     })
 }

@@ -1,6 +1,6 @@
 //! The decision, from the compiled groups. It does not allocate.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::group::{Counted, Group};
@@ -18,7 +18,7 @@ pub fn decide(policies: &PolicySet<'_>, conn: &Connection<'_>) -> Verdict {
 }
 
 /// A rule that matched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Hit {
     /// Its policy, `namespace/name`.
     pub policy: Arc<str>,
@@ -27,7 +27,7 @@ pub struct Hit {
 }
 
 /// What policies say that enforce nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Reports {
     /// The first rule of each AUDIT policy that matched.
     pub audit: Vec<Hit>,

@@ -8,6 +8,7 @@
 //! another way, all policies one by one, and says of each condition whether it held.
 
 mod audit;
+mod cover;
 mod decide;
 mod decode;
 mod explain;
@@ -21,6 +22,7 @@ mod ports;
 mod table;
 mod verdict;
 
+pub use cover::{Reach, Shadow, shadowed};
 pub use decide::{Hit, Reports, decide, report};
 pub use explain::{
     AlternativeTrace, ClauseTrace, ConditionTrace, Explanation, NearMiss, PolicyTrace, RuleTrace,
@@ -32,7 +34,7 @@ pub use names::PolicyNames;
 pub use plaintext::{Refused, refused_in_clear};
 pub use verdict::{Action, Reason, Verdict};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,7 +42,7 @@ use std::sync::Arc;
 use crate::identity::SpiffeId;
 
 /// To which workloads a policy applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// All of the mesh.
@@ -62,7 +64,7 @@ impl fmt::Display for Scope {
 }
 
 /// What a policy does with the connections that one of its rules matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyAction {
     /// Allows them; as soon as one such policy applies, what none of them matches is denied.

@@ -7,6 +7,7 @@
 )]
 
 mod allocation;
+mod cover;
 mod plaintext;
 mod properties;
 mod random;

@@ -1,9 +1,14 @@
 //! Trust-domain aliases: a principal that names one name of the trust domain matches all of them.
+//!
+//! `cluster.local` in a policy always means the mesh's own trust domain, whatever that is called.
 
 use mesh_common::proto::security::string_match::MatchType;
 use mesh_common::proto::security::{Match, Rule, StringMatch};
 
 use super::Options;
+
+/// What a policy may call the mesh's trust domain by.
+const OWN: &str = "cluster.local";
 
 /// Adds to each principal the same under the other names of its trust domain.
 pub(super) fn expand(mut rules: Vec<Rule>, options: &Options) -> Vec<Rule> {
@@ -15,14 +20,15 @@ pub(super) fn expand(mut rules: Vec<Rule>, options: &Options) -> Vec<Rule> {
 }
 
 fn expand_match(condition: &mut Match, options: &Options) {
-    if options.trust_domain_aliases.is_empty() {
+    if options.trust_domain_aliases.is_empty() && options.trust_domain == OWN {
         return;
     }
     for principals in [&mut condition.principals, &mut condition.not_principals] {
         let mut all: Vec<StringMatch> = Vec::with_capacity(principals.len());
         for principal in principals.drain(..) {
             let others = others(&principal, options);
-            for one in std::iter::once(principal).chain(others) {
+            let stated = (!means_own(&principal, options)).then_some(principal);
+            for one in stated.into_iter().chain(others) {
                 if !all.contains(&one) {
                     all.push(one);
                 }
@@ -32,18 +38,29 @@ fn expand_match(condition: &mut Match, options: &Options) {
     }
 }
 
+/// Whether it names [`OWN`] where the trust domain has no such name: nobody there is called so.
+fn means_own(principal: &StringMatch, options: &Options) -> bool {
+    let mut names = std::iter::once(&options.trust_domain).chain(&options.trust_domain_aliases);
+    let stated = match &principal.match_type {
+        Some(MatchType::Exact(text) | MatchType::Prefix(text)) => text.split_once('/'),
+        _ => None,
+    };
+    stated.is_some_and(|(domain, _)| domain == OWN) && names.all(|name| name != OWN)
+}
+
 fn others(principal: &StringMatch, options: &Options) -> Vec<StringMatch> {
     let names = || std::iter::once(&options.trust_domain).chain(&options.trust_domain_aliases);
+    let is_own = |domain: &str| domain == OWN || names().any(|name| name == domain);
     // The part about the trust domain, whether it fits one of its names, and what follows.
     let (fits, rest, exact) = match &principal.match_type {
         Some(MatchType::Exact(text)) => {
             let Some((domain, rest)) = text.split_once('/') else {
                 return Vec::new();
             };
-            (names().any(|name| name == domain), rest, true)
+            (is_own(domain), rest, true)
         }
         Some(MatchType::Prefix(text)) => match text.split_once('/') {
-            Some((domain, rest)) => (names().any(|name| name == domain), rest, false),
+            Some((domain, rest)) => (is_own(domain), rest, false),
             None => (
                 names().any(|name| name.starts_with(text.as_str())),
                 "",
@@ -79,10 +96,14 @@ mod tests {
     use super::*;
 
     fn expanded(matches: MatchType) -> Vec<MatchType> {
+        expanded_in("new.example", &["old.example", "cluster.local"], matches)
+    }
+
+    fn expanded_in(domain: &str, aliases: &[&str], matches: MatchType) -> Vec<MatchType> {
         let options = Options {
             cluster_id: String::new(),
-            trust_domain: "new.example".into(),
-            trust_domain_aliases: vec!["old.example".into(), "cluster.local".into()],
+            trust_domain: domain.into(),
+            trust_domain_aliases: aliases.iter().map(ToString::to_string).collect(),
             root_namespace: String::new(),
             dataplane_label: String::new(),
             dataplane_value: String::new(),
@@ -113,6 +134,30 @@ mod tests {
             }
         }
         assert_eq!(expanded(web("elsewhere")), [web("elsewhere")]);
+    }
+
+    #[test]
+    fn cluster_local_means_the_trust_domain_of_the_mesh() {
+        let web = |domain: &str| MatchType::Exact(format!("{domain}/ns/shop/sa/web"));
+        let shop = |domain: &str| MatchType::Prefix(format!("{domain}/ns/shop/"));
+        let mesh = |matches| expanded_in("mesh.example", &[], matches);
+        assert_eq!(mesh(web("cluster.local")), [web("mesh.example")]);
+        assert_eq!(mesh(shop("cluster.local")), [shop("mesh.example")]);
+        for stated in ["mesh.example", "elsewhere"] {
+            assert_eq!(mesh(web(stated)), [web(stated)]);
+        }
+        let suffix = MatchType::Suffix(".local/ns/shop/sa/web".into());
+        assert_eq!(
+            mesh(suffix.clone()),
+            [suffix],
+            "a pattern names no trust domain"
+        );
+        let aliased = expanded_in("mesh.example", &["old.example"], web("cluster.local"));
+        assert_eq!(aliased, [web("mesh.example"), web("old.example")]);
+        assert_eq!(
+            expanded_in("cluster.local", &[], web("cluster.local")),
+            [web("cluster.local")]
+        );
     }
 
     #[test]

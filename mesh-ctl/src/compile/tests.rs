@@ -175,6 +175,7 @@ impl Dice {
                 true => [("http".to_owned(), 8080)].into(),
                 false => BTreeMap::new(),
             },
+            declared_ports: [8080].into(),
         }
     }
 
@@ -240,6 +241,8 @@ impl Dice {
             action: *self.pick(&[Action::Allow, Action::Deny, Action::Audit]),
             rules: vec![Rule {
                 parts: vec![vec![Term { l4, l7 }]],
+                has_from: false,
+                has_to: true,
             }],
             dry_run: false,
         }

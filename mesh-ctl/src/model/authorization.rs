@@ -58,6 +58,26 @@ impl Term {
 pub struct Rule {
     /// `from`, `to`, and one part for each `when`.
     pub parts: Vec<Vec<Term>>,
+    /// Whether there is a `from`; it is the first part.
+    pub has_from: bool,
+    /// Whether there is a `to`; it comes before each `when`.
+    pub has_to: bool,
+}
+
+impl Rule {
+    /// The field of a term below the rule, such as `from[0].source`.
+    #[must_use]
+    pub fn field(&self, part: usize, term: usize) -> String {
+        let to = usize::from(self.has_from);
+        let when = to + usize::from(self.has_to);
+        if part < to {
+            format!("from[{term}].source")
+        } else if part < when {
+            format!("to[{term}].operation")
+        } else {
+            format!("when[{}]", part - when)
+        }
+    }
 }
 
 /// An AuthorizationPolicy.
@@ -139,7 +159,11 @@ fn rule(field: &str, namespace: &str, spec: &RuleSpec) -> Result<Rule, FieldErro
         let at = format!("{field}.when[{i}]");
         parts.push(vec![condition::condition(&at, namespace, when)?]);
     }
-    Ok(Rule { parts })
+    Ok(Rule {
+        parts,
+        has_from: spec.from.is_some(),
+        has_to: spec.to.is_some(),
+    })
 }
 
 fn part<T>(

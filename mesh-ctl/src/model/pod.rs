@@ -1,6 +1,6 @@
 //! Pods: the workloads of the mesh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub struct Pod {
     pub owner: Option<Owner>,
     /// Named TCP ports of its containers.
     pub ports: BTreeMap<String, u16>,
+    /// Every TCP port that its containers declare, named or not.
+    pub declared_ports: BTreeSet<u16>,
 }
 
 impl Pod {
@@ -47,7 +49,7 @@ impl Pod {
         let meta = Meta::namespaced(&mut pod.metadata)?;
         let spec = pod.spec.unwrap_or_default();
         let status = pod.status.unwrap_or_default();
-        let ports = named_ports(&spec)?;
+        let (ports, declared_ports) = ports(&spec)?;
         let account = spec.service_account_name.or(spec.service_account);
         let account = account.filter(|name| !name.is_empty());
         Ok(Self {
@@ -69,6 +71,7 @@ impl Pod {
                     name: owner.name,
                 }),
             ports,
+            declared_ports,
             meta,
         })
     }
@@ -100,8 +103,11 @@ fn addresses(status: &PodStatus) -> Result<Vec<IpAddr>, FieldError> {
     Ok(all)
 }
 
-fn named_ports(spec: &PodSpec) -> Result<BTreeMap<String, u16>, FieldError> {
-    let mut named = BTreeMap::new();
+type Ports = (BTreeMap<String, u16>, BTreeSet<u16>);
+
+/// The named ports, and all.
+fn ports(spec: &PodSpec) -> Result<Ports, FieldError> {
+    let (mut named, mut declared) = (BTreeMap::new(), BTreeSet::new());
     let containers = spec.containers.iter().flatten().map(|c| ("containers", c));
     // An init container with its own restart policy is a sidecar: it serves too.
     let sidecars = spec
@@ -121,10 +127,11 @@ fn named_ports(spec: &PodSpec) -> Result<BTreeMap<String, u16>, FieldError> {
             }
             let field = format!("spec.{list}({}).ports[{i}].containerPort", container.name);
             let number = parse_port(&field, port.container_port)?;
+            declared.insert(number);
             if let Some(name) = &port.name {
                 named.entry(name.clone()).or_insert(number);
             }
         }
     }
-    Ok(named)
+    Ok((named, declared))
 }

@@ -1,13 +1,15 @@
-//! The admin endpoints: readiness, metrics, what was compiled, and what each client was sent.
+//! The admin endpoints: readiness, metrics, status, what was compiled, and what each client was sent.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use mesh_common::admin::controller::ControllerReport;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -28,6 +30,8 @@ pub struct Admin {
     pub clients: Clients,
     /// The counters.
     pub metrics: Metrics,
+    /// When the controller started.
+    pub started: SystemTime,
 }
 
 impl Admin {
@@ -36,6 +40,7 @@ impl Admin {
         Router::new()
             .route("/healthz/ready", get(ready))
             .route("/metrics", get(metrics))
+            .route("/status", get(status))
             .route("/debug/resources", get(resources))
             .route("/debug/clients", get(clients))
             .with_state(self)
@@ -60,6 +65,21 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response(),
     }
+}
+
+async fn status(State(admin): State<Admin>) -> axum::Json<ControllerReport> {
+    let world = Arc::clone(&admin.worlds.borrow());
+    let warnings = Arc::clone(&admin.warnings.borrow());
+    axum::Json(ControllerReport {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: humantime::format_rfc3339_seconds(admin.started).to_string(),
+        ready: world.generation() > 0,
+        generation: world.generation(),
+        addresses: world.table(Kind::Address).len(),
+        policies: world.table(Kind::Authorization).len(),
+        nodes: admin.clients.report(),
+        warnings: warnings.iter().cloned().collect(),
+    })
 }
 
 /// Which resources to show; all when nothing is said.

@@ -40,7 +40,9 @@ fn read_files(scan: &Scan) -> Result<Objects, Problems> {
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
             Err(e) => {
-                let message = format!("cannot read the file: {e}");
+                let message = format!(
+                    "cannot read the file: {e}; correct that, or move it out of the directory"
+                );
                 problems.push(Problem {
                     file: file.clone(),
                     document: None,

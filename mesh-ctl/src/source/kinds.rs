@@ -1,5 +1,6 @@
 //! Types a document: which kinds Weft uses, which it knows and ignores, and which are mistakes.
 
+use mesh_common::suggest;
 use serde::{Deserialize, Deserializer};
 use serde_norway::Value;
 
@@ -151,9 +152,9 @@ fn unknown(kind: &str, group: &Group) -> String {
     let group = group.name;
     let nearest = known
         .iter()
-        .min_by_key(|candidate| distance(kind, candidate));
+        .min_by_key(|candidate| suggest::distance(kind, candidate));
     match nearest {
-        Some(nearest) if distance(kind, nearest) <= 3 => {
+        Some(nearest) if suggest::distance(kind, nearest) <= 3 => {
             format!("kind {kind:?} is unknown in {group}; did you mean {nearest}?")
         }
         _ => format!(
@@ -161,21 +162,6 @@ fn unknown(kind: &str, group: &Group) -> String {
             known.join(", ")
         ),
     }
-}
-
-/// How many letters must be inserted, removed or replaced to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(document: D) -> Result<T, String> {

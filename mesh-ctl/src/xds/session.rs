@@ -50,6 +50,7 @@ impl Session {
         let _counted = self.metrics.node_connected();
         let connected = self.clients.connected(ClientStatus {
             caller: self.caller.to_string(),
+            caller_node: self.caller.node.clone(),
             address: self.peer.as_ref().map(|peer| peer.address),
             since: Some(SystemTime::now()),
             ..ClientStatus::default()

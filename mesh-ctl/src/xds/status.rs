@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mesh_common::admin::controller::NodeReport;
 use mesh_common::proto::xds::Status;
 use serde_json::{Value, json};
 
@@ -60,6 +61,18 @@ impl KindStatus {
         }
     }
 
+    fn in_sync(&self) -> bool {
+        let last = self.last.as_ref();
+        last.is_none_or(|push| push.generation == self.answered)
+    }
+
+    /// Why the last push was refused, if it was.
+    fn refusal(&self) -> Option<&str> {
+        let (reason, at) = self.refused.as_ref()?;
+        let of_last = self.last.as_ref().is_some_and(|push| push.at <= *at);
+        of_last.then_some(reason)
+    }
+
     fn json(&self) -> Value {
         let push = |push: &Push| {
             json!({
@@ -84,6 +97,8 @@ impl KindStatus {
 #[derive(Debug, Default)]
 pub(super) struct ClientStatus {
     pub(super) caller: String,
+    /// The node that its token is of.
+    pub(super) caller_node: String,
     pub(super) address: Option<SocketAddr>,
     pub(super) node: String,
     pub(super) since: Option<SystemTime>,
@@ -91,6 +106,18 @@ pub(super) struct ClientStatus {
 }
 
 impl ClientStatus {
+    fn report(&self) -> NodeReport {
+        let refusal = self.kinds.iter().find_map(KindStatus::refusal);
+        let since = self.since.unwrap_or(UNIX_EPOCH);
+        NodeReport {
+            node: self.caller_node.clone(),
+            address: self.address,
+            connected: humantime::format_rfc3339_seconds(since).to_string(),
+            in_sync: self.kinds.iter().all(KindStatus::in_sync),
+            refusal: refusal.map(str::to_owned),
+        }
+    }
+
     fn json(&self) -> Value {
         let kinds = Kind::ALL.iter().zip(&self.kinds);
         let kinds = kinds.map(|(kind, status)| (kind.label().to_owned(), status.json()));
@@ -141,6 +168,15 @@ impl Clients {
 
     /// As JSON, the longest connected first.
     pub fn json(&self) -> Value {
+        self.each(ClientStatus::json)
+    }
+
+    /// In short, the longest connected first.
+    pub fn report(&self) -> Vec<NodeReport> {
+        self.each(ClientStatus::report)
+    }
+
+    fn each<T, C: FromIterator<T>>(&self, one: impl Fn(&ClientStatus) -> T) -> C {
         let clients: Vec<_> = {
             let clients = self
                 .0
@@ -150,8 +186,7 @@ impl Clients {
             clients.values().cloned().collect()
         };
         let one = |status: Arc<Mutex<ClientStatus>>| {
-            let status = status.lock().unwrap_or_else(PoisonError::into_inner);
-            status.json()
+            one(&status.lock().unwrap_or_else(PoisonError::into_inner))
         };
         clients.into_iter().map(one).collect()
     }

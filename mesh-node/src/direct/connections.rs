@@ -60,7 +60,6 @@ impl Cut {
 /// One end.
 #[derive(Debug)]
 struct Side {
-    end: DirectEnd,
     /// Until its line is written.
     record: Option<(Record, Arc<Traffic>)>,
     closing: Option<Closing>,
@@ -193,7 +192,6 @@ impl Live {
             let mut record = begin(observer, end, ends);
             let traffic = record.opened();
             Side {
-                end,
                 record: Some((record, traffic)),
                 closing: None,
                 lost: false,
@@ -275,9 +273,7 @@ impl Side {
         record.lasted(self.closed.saturating_sub(opened));
         let outcome = match cut {
             Some(cut) => {
-                if self.end == DirectEnd::Server {
-                    cut.note(&mut record);
-                }
+                cut.note(&mut record);
                 cut.outcome()
             }
             None if self.lost => Outcome::failed(Flag::Ok, "its end was not seen"),

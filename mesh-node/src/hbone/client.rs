@@ -75,6 +75,7 @@ pub struct Tunnel {
     last_used: Cell<Instant>,
     retired: Cell<bool>,
     expires: SystemTime,
+    group: &'static str,
 }
 
 impl Tunnel {
@@ -86,7 +87,7 @@ impl Tunnel {
     /// When what the peer has sent already is wrong.
     pub fn establish(peer: Authenticated, expires: SystemTime) -> Result<Self, OpenError> {
         let expires = expires.min(peer.until);
-        let identity = peer.peer.clone();
+        let (identity, group) = (peer.peer.clone(), peer.group);
         let link = Link::new(peer, End::Client)?;
         let driven = link.clone();
         tokio::task::spawn_local(async move {
@@ -105,7 +106,13 @@ impl Tunnel {
             last_used: Cell::new(Instant::now()),
             retired: Cell::new(false),
             expires,
+            group,
         })
+    }
+
+    /// The TLS named group that its keys were agreed on with.
+    pub(super) fn group(&self) -> &'static str {
+        self.group
     }
 
     /// Takes a place for one more stream, if this tunnel may carry it.

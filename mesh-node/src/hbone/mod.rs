@@ -6,6 +6,7 @@
 mod client;
 mod keepalive;
 mod link;
+mod open;
 mod outgoing;
 mod pool;
 mod request;
@@ -19,10 +20,11 @@ mod turns;
 
 pub use client::{OpenError, Tunnel};
 pub use link::TunnelError;
+pub use open::{OpenTunnel, OpenTunnels};
 pub use pool::{Key, Lease, Pool};
 pub use request::{BadRequest, Baggage, ConnectRequest, Fields};
 pub use server::{Incoming, serve};
-pub use stream::{Reading, Stream, StreamError};
+pub use stream::{Reading, Revoker, Stream, StreamError};
 pub use trace::TraceParent;
 
 /// The port on which every enrolled pod terminates HBONE.

@@ -7,10 +7,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Fields, OpenError, Stream, Tunnel};
+use super::{Fields, OpenError, OpenTunnel, OpenTunnels, Stream, Tunnel};
 
 /// A tunnel without streams is released after this time.
 const UNUSED_FOR: Duration = Duration::from_secs(300);
@@ -42,20 +41,7 @@ struct Slot {
 #[derive(Debug)]
 struct Pooled {
     tunnel: Tunnel,
-    open: Arc<AtomicUsize>,
-}
-
-impl Pooled {
-    fn new(tunnel: Tunnel, open: Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        Self { tunnel, open }
-    }
-}
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
+    _open: OpenTunnel,
 }
 
 impl Slot {
@@ -83,13 +69,13 @@ impl Drop for Lease {
 #[derive(Clone, Debug)]
 pub struct Pool {
     slots: Rc<RefCell<HashMap<Key, Rc<Slot>>>>,
-    open: Arc<AtomicUsize>,
+    open: OpenTunnels,
 }
 
 impl Pool {
     /// No tunnels yet; `open` counts those of all workers.
     #[must_use]
-    pub fn new(open: Arc<AtomicUsize>) -> Self {
+    pub fn new(open: OpenTunnels) -> Self {
         Self {
             slots: Rc::default(),
             open,
@@ -112,7 +98,7 @@ impl Pool {
     {
         let slot = self.slot(key);
         loop {
-            let (lease, fresh) = self.lease(&slot, &dial).await?;
+            let (lease, fresh) = self.lease(key, &slot, &dial).await?;
             match lease.0.tunnel.open(request).await {
                 // Each turn retires a tunnel, so a fresh one comes.
                 Err(e) if e.tunnel_is_stale() && !fresh => {
@@ -124,7 +110,12 @@ impl Pool {
         }
     }
 
-    async fn lease<D>(&self, slot: &Slot, dial: impl Fn() -> D) -> Result<(Lease, bool), OpenError>
+    async fn lease<D>(
+        &self,
+        key: &Key,
+        slot: &Slot,
+        dial: impl Fn() -> D,
+    ) -> Result<(Lease, bool), OpenError>
     where
         D: Future<Output = Result<Tunnel, OpenError>>,
     {
@@ -142,7 +133,10 @@ impl Pool {
             return Err(error.clone());
         }
         let dialled = dial().await.and_then(|tunnel| match tunnel.reserve() {
-            true => Ok(Rc::new(Pooled::new(tunnel, self.open.clone()))),
+            true => {
+                let _open = self.open.dialled(&key.source, tunnel.group());
+                Ok(Rc::new(Pooled { tunnel, _open }))
+            }
             false => Err(OpenError::Unusable),
         });
         match dialled {

@@ -30,6 +30,32 @@ pub enum StreamError {
     Socket(#[from] io::Error),
 }
 
+impl StreamError {
+    /// Whether the peer says that policy no longer allows the connection.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        matches!(self, Self::Reset(code) if *code == ErrorCode::from(DENIED))
+    }
+}
+
+/// What a peer is told by the reset of a connection that policy no longer allows. HTTP/2 has no code for that; to
+/// a peer that does not know this one it is an error like any other (RFC 9113, section 7).
+const DENIED: u32 = 0x5745_4654;
+
+/// Ends a stream that is in other hands.
+#[derive(Debug)]
+pub struct Revoker {
+    link: Link,
+    id: StreamId,
+}
+
+impl Revoker {
+    /// Resets the stream, and tells the peer that policy did so.
+    pub fn revoke(&self) {
+        self.link.state().forget(self.id, DENIED.into());
+    }
+}
+
 /// How an application is read from.
 #[derive(Debug)]
 pub struct Reading {
@@ -141,6 +167,15 @@ impl Stream {
         let answered = state.ended().is_none() && state.http2.respond(self.id, fields, end);
         state.ask_flush();
         answered
+    }
+
+    /// What ends this stream when policy no longer allows it.
+    #[must_use]
+    pub fn revoker(&self) -> Revoker {
+        Revoker {
+            link: self.link.clone(),
+            id: self.id,
+        }
     }
 
     /// Sends the peer's content to `socket` from now on; `count` is told of the bytes it took.

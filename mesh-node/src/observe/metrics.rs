@@ -9,8 +9,9 @@ use prometheus_client::registry::{Registry, Unit};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::record::{Parties, Party};
+use super::decisions::Decisions;
 use super::refused::Refused;
+use super::{Parties, Party};
 
 /// A label value that reads `unknown` when there is none, as the field's dashboards expect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -135,6 +136,7 @@ pub struct Metrics {
     pub(super) failed: Family<TcpLabels, Counter>,
     pub(super) received: Family<TcpLabels, Counter>,
     pub(super) sent: Family<TcpLabels, Counter>,
+    pub(super) decisions: Decisions,
     pub(super) refused: Refused,
     agent: Mutex<AgentGauges>,
 }
@@ -184,8 +186,13 @@ impl Metrics {
         ] {
             tcp.register(name, help, metric.clone());
         }
-        let gauges = AgentGauges::default();
+        let (gauges, decisions) = (AgentGauges::default(), Decisions::default());
         let own = registry.sub_registry_with_prefix("weft");
+        own.register(
+            "policy_decisions",
+            "Decisions about inbound connections, by the policy and the rule that made them",
+            decisions.family(),
+        );
         own.register(
             "steering_decisions",
             "Decisions of the eBPF programs since they were pinned, by reason",
@@ -245,9 +252,15 @@ impl Metrics {
             failed,
             received,
             sent,
+            decisions,
             refused,
             agent: Mutex::new(gauges),
         }
+    }
+
+    /// Ends the series of policies that are gone: of which `is_known` says no.
+    pub fn retain_policies(&self, is_known: impl Fn(&str) -> bool) {
+        self.decisions.retain(is_known);
     }
 
     /// The exposition text (OpenMetrics 1.0) with the agent's own figures as given.

@@ -9,40 +9,16 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Metrics;
 use super::metrics::TcpLabels;
-use super::record::{Parties, Reporter, Security};
+use super::same::Same;
+use super::{Parties, Reporter, Security};
 
 /// Series that a thread remembers; then it starts anew.
 const REMEMBERED: usize = 4096;
-
-/// The same object, not one that looks the same. Holding it keeps its address from being used again.
-#[derive(Debug)]
-struct Same<T>(Option<Arc<T>>);
-
-impl<T> Same<T> {
-    fn address(&self) -> *const T {
-        self.0.as_ref().map_or(std::ptr::null(), Arc::as_ptr)
-    }
-}
-
-impl<T> PartialEq for Same<T> {
-    fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.address(), other.address())
-    }
-}
-
-impl<T> Eq for Same<T> {}
-
-impl<T> Hash for Same<T> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.address().hash(state);
-    }
-}
 
 /// All that the labels are made of.
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,10 @@ use mesh_common::snapshot::Snapshot;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use super::registry::{Facts, Registration, Registry};
+use super::Mesh;
+use super::facts::Facts;
+use super::registry::{Registration, Registry, step};
+use crate::observe::{Flag, Outcome, Record};
 
 /// Proof that policy allowed a connection, and its place among the live ones. Only [`authorize`]
 /// makes one; the application is reached with nothing less.
@@ -43,6 +46,7 @@ pub(super) fn authorize(
     let registration = registry.register(facts);
     // Read only after registering: a state published in between finds the connection listed.
     let state = snapshot.borrow().clone();
+    step();
     let verdict = registration.facts().judge(&state);
     #[cfg(feature = "sabotage")]
     if sabotaged() {
@@ -59,6 +63,26 @@ pub(super) fn authorize(
     } else {
         Err(verdict)
     }
+}
+
+/// The end of a connection that was not let through.
+pub(super) fn denied(mesh: &Mesh, record: &mut Record, verdict: Verdict) -> Outcome {
+    let outcome = Outcome::failed(
+        Flag::Denied,
+        format_args!("denied by policy: {}", verdict.reason),
+    );
+    record.denied(verdict, mesh.state());
+    outcome
+}
+
+/// The end of a connection that was let through and is no longer allowed.
+pub(super) fn revoked(mesh: &Mesh, record: &mut Record, verdict: Verdict) -> Outcome {
+    let outcome = Outcome::failed(
+        Flag::Denied,
+        format_args!("closed by a policy change: {}", verdict.reason),
+    );
+    record.denied(verdict, mesh.state());
+    outcome
 }
 
 /// Whether the lab told this agent to let everything through. Never compiled into what ships.

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use super::Mesh;
 use super::admission::Place;
-use super::authorize::{Permit, authorize};
+use super::authorize::{self, Permit, authorize};
 use super::deliver::deliver;
-use super::registry::Facts;
+use super::facts::Facts;
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
 use super::workers::Worker;
 use crate::drain::Drain;
-use crate::hbone::{self, Baggage, Incoming};
+use crate::hbone::{self, Baggage, Incoming, OpenTunnel};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
 use crate::pod::Pod;
 use crate::socket::Socket;
@@ -57,7 +57,7 @@ pub(super) async fn handle(
             "the peer had not proven who it is when newer ones needed its place".into(),
         )),
     };
-    let authenticated = match authenticated {
+    let (authenticated, _open) = match authenticated {
         Ok(authenticated) => authenticated,
         Err((flag, error)) => {
             let parties = Parties {
@@ -99,7 +99,7 @@ async fn authenticate(
     mesh: &Mesh,
     pod: &Arc<Pod>,
     tcp: Socket,
-) -> Result<tls::Authenticated, (Flag, String)> {
+) -> Result<(tls::Authenticated, OpenTunnel), (Flag, String)> {
     let workload = mesh
         .workload(pod)
         .await
@@ -109,7 +109,11 @@ async fn authenticate(
         .await
         .map_err(|e| (Flag::Identity, e.to_string()))?;
     match tokio::time::timeout(HANDSHAKE_WITHIN, tls::server(&svid, tcp)).await {
-        Ok(result) => result.map_err(|e| (Flag::Tls, e.to_string())),
+        Ok(Ok(peer)) => {
+            let open = mesh.tunnels.accepted(&svid.identity, peer.group);
+            Ok((peer, open))
+        }
+        Ok(Err(e)) => Err((Flag::Tls, e.to_string())),
         Err(_) => Err((
             Flag::Tls,
             "the peer did not finish the TLS handshake in 10 s".into(),
@@ -129,21 +133,26 @@ struct Admitted {
 /// Serves one CONNECT stream.
 pub(super) async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incoming) {
     // Boxed, so that what admitting takes is let go of before the connection is relayed.
-    let Some(mut admitted) = Box::pin(admit_recorded(worker, peer, incoming)).await else {
+    let Some(mut admitted) = Box::pin(admit_recorded(&worker, peer, incoming)).await else {
         return;
     };
     let traffic = admitted.record.opened();
+    let revoker = admitted.stream.revoker();
+    let revoked = async {
+        let verdict = admitted.permit.revoked().await;
+        // Before the relay ends, which resets the stream without a reason.
+        revoker.revoke();
+        verdict
+    };
     let outcome = tokio::select! {
+        // First: a relay that is busy does not put it off.
+        biased;
+        verdict = revoked => authorize::revoked(&worker.mesh, &mut admitted.record, verdict),
         result = relay::tunnel(admitted.tcp, admitted.stream, TcpSide::Server, &traffic) => {
             match result {
                 Ok(()) => Outcome::completed(),
                 Err(e) => Outcome::failed(Flag::Ok, e),
             }
-        }
-        verdict = admitted.permit.revoked() => {
-            let error = format!("closed by a policy change: {}", verdict.reason);
-            admitted.record.decided(verdict);
-            Outcome::failed(Flag::Denied, error)
         }
         () = admitted.drain.expired() => drained(),
     };
@@ -155,11 +164,7 @@ fn drained() -> Outcome {
 }
 
 /// Admits a stream; one that is refused is answered, and that recorded.
-async fn admit_recorded(
-    worker: Rc<Worker>,
-    peer: Rc<Peer>,
-    incoming: Incoming,
-) -> Option<Admitted> {
+async fn admit_recorded(worker: &Worker, peer: Rc<Peer>, incoming: Incoming) -> Option<Admitted> {
     let mesh = &worker.mesh;
     let mut record = mesh.observer.begin(parties(&mesh.state(), &peer));
     let drain = peer.pod.drain.clone();
@@ -249,13 +254,16 @@ async fn admit(
         Ok(permit) => permit,
         Err(verdict) => {
             incoming.refuse(hbone::status::UNAUTHORIZED);
-            let error = format!("denied by policy: {}", verdict.reason);
-            record.decided(verdict);
-            return Err(Outcome::failed(Flag::Denied, error));
+            return Err(authorize::denied(mesh, record, verdict));
         }
     };
     record.decided(permit.verdict().clone());
     let delivered = tokio::select! {
+        biased;
+        verdict = permit.revoked() => {
+            incoming.refuse(hbone::status::UNAUTHORIZED);
+            return Err(authorize::denied(mesh, record, verdict));
+        }
         delivered = deliver(&mesh.datapath, &permit, client) => delivered,
         why = incoming.given_up() => {
             let error = format!("the peer left before the application answered: {why}");

@@ -7,7 +7,9 @@
 mod admission;
 mod authorize;
 mod deliver;
+mod denial;
 mod dial;
+mod facts;
 mod identify;
 mod inbound;
 mod loads;
@@ -18,14 +20,16 @@ mod relay;
 mod serve;
 mod workers;
 
-pub use registry::{LiveConnection, Registry};
+#[cfg(test)]
+pub(crate) use facts::Facts;
+pub use facts::judge;
+pub use registry::Registry;
 pub use serve::{Listeners, serve_pod};
 pub use workers::{Tuning, Workers};
 
 use mesh_common::snapshot::Snapshot;
 use mesh_common::workload::Workload;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -33,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bpf::Datapath;
 use crate::direct::Direct;
+use crate::hbone::OpenTunnels;
 use crate::observe::Observer;
 use crate::pod::Pod;
 use crate::refuse::Refuser;
@@ -55,8 +60,8 @@ pub struct Mesh {
     pub direct: Direct,
     /// What the kernel refuses by itself.
     pub refuser: Refuser,
-    /// Outbound tunnels that are open.
-    pub tunnels: Arc<AtomicUsize>,
+    /// Tunnels that are open.
+    pub tunnels: OpenTunnels,
     /// Live inbound connections.
     pub registry: Registry,
     /// Where records go.
@@ -99,7 +104,7 @@ impl Mesh {
             datapath,
             direct,
             refuser,
-            tunnels: Arc::default(),
+            tunnels: OpenTunnels::default(),
             registry: Registry::default(),
             observer,
             connections: TaskTracker::new(),

@@ -6,13 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Mesh;
-use super::dial;
 use super::identify::{Captured, NoRoute, Route, route};
 use super::loads::Counted;
 use super::relay::{self, TcpSide};
 use super::serve::AGENT_PORTS;
 use super::workers::Worker;
+use super::{Mesh, denial, dial};
 use crate::drain::Drain;
 use crate::hbone::{self, Baggage, ConnectRequest, Key, OpenError, TraceParent, Tunnel};
 use crate::observe::{Flag, Outcome, Parties, Party, Record, Reporter, Security};
@@ -64,7 +63,7 @@ impl From<OpenError> for Failed {
 /// Serves one connection accepted on a pod's outbound port.
 pub(super) async fn handle(worker: Rc<Worker>, pod: Arc<Pod>, tcp: Socket, client: SocketAddr) {
     // Boxed, so that what opening takes is let go of before the connection is relayed.
-    let Some(mut opened) = Box::pin(open_captured(worker, pod, tcp, client)).await else {
+    let Some(mut opened) = Box::pin(open_captured(&worker, pod, tcp, client)).await else {
         return;
     };
     let traffic = opened.record.opened();
@@ -78,11 +77,13 @@ pub(super) async fn handle(worker: Rc<Worker>, pod: Arc<Pod>, tcp: Socket, clien
         }
     };
     let outcome = tokio::select! {
-        result = relaying => match result {
-            Ok(()) => Outcome::completed(),
-            Err(e) => Outcome::failed(Flag::Ok, e),
-        },
-        () = drain.expired() => drained(),
+        result = relaying => result.map_err(Some),
+        () = drain.expired() => Err(None),
+    };
+    let outcome = match outcome {
+        Ok(()) => Outcome::completed(),
+        Err(Some(e)) => Box::pin(denial::broken(&worker.mesh, &mut opened.record, e)).await,
+        Err(None) => drained(),
     };
     opened.record.end(outcome);
 }
@@ -109,7 +110,7 @@ fn drained() -> Outcome {
 
 /// Opens the way for a captured connection; when there is none it is reset, and that recorded.
 async fn open_captured(
-    worker: Rc<Worker>,
+    worker: &Worker,
     pod: Arc<Pod>,
     tcp: Socket,
     client: SocketAddr,
@@ -136,10 +137,8 @@ async fn open_captured(
     });
     let drain = captured.pod.drain.clone();
     let next = tokio::select! {
-        next = open(&worker, &captured, &mut record) => {
-            next.map_err(|failed| Outcome::failed(failed.flag, failed.error))
-        }
-        () = drain.expired() => Err(drained()),
+        next = open(worker, &captured, &mut record) => next.map_err(Some),
+        () = drain.expired() => Err(None),
     };
     match next {
         Ok(next) => Some(Opened {
@@ -148,8 +147,17 @@ async fn open_captured(
             next,
             drain,
         }),
-        Err(outcome) => {
+        Err(failed) => {
             captured.tcp.reset();
+            let outcome = match failed {
+                Some(failed) => {
+                    if failed.flag == Flag::Denied {
+                        denial::refused(mesh, &mut record).await;
+                    }
+                    Outcome::failed(failed.flag, failed.error)
+                }
+                None => drained(),
+            };
             record.end(outcome);
             None
         }

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Mesh;
-use super::authorize::authorize;
+use super::authorize::{self, authorize};
 use super::deliver::deliver;
-use super::registry::Facts;
+use super::facts::Facts;
 use super::relay;
 use super::serve::AGENT_PORTS;
 use super::workers::Worker;
@@ -73,13 +73,19 @@ async fn carry(
         Ok(permit) => permit,
         Err(verdict) => {
             tcp.reset();
-            let error = format!("denied by policy: {}", verdict.reason);
-            record.decided(verdict);
-            return Outcome::failed(Flag::Denied, error);
+            return authorize::denied(mesh, record, verdict);
         }
     };
     record.decided(permit.verdict().clone());
-    let server = match deliver(&mesh.datapath, &permit, client).await {
+    let delivered = tokio::select! {
+        biased;
+        verdict = permit.revoked() => {
+            tcp.reset();
+            return authorize::denied(mesh, record, verdict);
+        }
+        delivered = deliver(&mesh.datapath, &permit, client) => delivered,
+    };
+    let server = match delivered {
         Ok(server) => server,
         Err(e) => {
             tcp.reset();
@@ -89,14 +95,12 @@ async fn carry(
     };
     let traffic = record.opened();
     tokio::select! {
+        // First: a relay that is busy does not put it off.
+        biased;
+        verdict = permit.revoked() => authorize::revoked(mesh, record, verdict),
         result = relay::tcp(tcp, server, &traffic) => match result {
             Ok(()) => Outcome::completed(),
             Err(e) => Outcome::failed(Flag::Ok, e),
         },
-        verdict = permit.revoked() => {
-            let error = format!("closed by a policy change: {}", verdict.reason);
-            record.decided(verdict);
-            Outcome::failed(Flag::Denied, error)
-        }
     }
 }

@@ -4,8 +4,8 @@
 //! There is one task for each identity, so however many connections wait for the same SVID, the
 //! controller is asked once. While attempts fail, whoever asks is told why at once.
 
+use mesh_common::admin::CertificateStatus;
 use mesh_common::identity::SpiffeId;
-use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::chain;
 use super::controller::{Controller, ControllerError, StateOptions};
 use super::issue::Authority;
 use super::schedule::{Backoff, capped, renewal, wait};
@@ -41,21 +42,6 @@ pub enum CertificateError {
     /// Nobody tries any more: it was released meanwhile, or the agent stops.
     #[error("no certificate for {0}: it is not kept any more")]
     Released(SpiffeId),
-}
-
-/// How it stands with one identity, for the operator.
-#[derive(Clone, Debug, Serialize)]
-pub struct CertificateStatus {
-    /// Whose.
-    pub identity: SpiffeId,
-    /// Whether there is a valid SVID now.
-    pub valid: bool,
-    /// RFC 3339; none when there is no SVID.
-    pub not_before: Option<String>,
-    /// RFC 3339; none when there is no SVID.
-    pub not_after: Option<String>,
-    /// Why the last attempt failed, if it did.
-    pub last_error: Option<String>,
 }
 
 /// What the task of one identity shows.
@@ -143,7 +129,7 @@ impl Certificates {
         }
     }
 
-    /// All identities that were asked for, by name.
+    /// All identities that were asked for, by name. What tunnels agreed on is not known here.
     #[must_use]
     pub fn list(&self) -> Vec<CertificateStatus> {
         let describe = |(identity, entry): (&SpiffeId, &Entry)| {
@@ -152,8 +138,8 @@ impl Certificates {
             CertificateStatus {
                 identity: identity.clone(),
                 valid: progress.valid().is_some(),
-                not_before: svid.and_then(|svid| rfc3339(svid.not_before)),
-                not_after: svid.and_then(|svid| rfc3339(svid.not_after)),
+                chain: svid.map(chain::describe).unwrap_or_default(),
+                key_exchanges: Vec::new(),
                 last_error: progress.error.as_ref().map(ToString::to_string),
             }
         };
@@ -188,8 +174,11 @@ impl Certificates {
     }
 }
 
-fn rfc3339(at: SystemTime) -> Option<String> {
-    OffsetDateTime::from(at).format(&Rfc3339).ok()
+pub(super) fn rfc3339(at: SystemTime) -> String {
+    // Only years of five digits cannot be written.
+    OffsetDateTime::from(at)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 /// Obtains and renews for ever.
@@ -198,7 +187,7 @@ async fn keep(authority: Arc<Authority>, identity: SpiffeId, progress: watch::Se
     loop {
         match authority.issue(&identity).await {
             Ok(svid) => {
-                let until = rfc3339(svid.not_after).unwrap_or_default();
+                let until = rfc3339(svid.not_after);
                 tracing::info!("certificate of {identity}: valid until {until}");
                 backoff.reset();
                 let next = renewal(SystemTime::now(), svid.not_after, rand::random());

@@ -6,6 +6,7 @@
 //! the controller is away.
 
 mod certificates;
+mod chain;
 mod controller;
 mod delta;
 mod issue;
@@ -16,7 +17,7 @@ mod svid;
 mod tests;
 mod xds;
 
-pub use certificates::{CertificateError, CertificateStatus, Certificates};
+pub use certificates::{CertificateError, Certificates};
 pub use controller::{ControllerError, StateOptions};
 pub(crate) use svid::uris;
 pub use svid::{Svid, SvidError};

@@ -103,6 +103,7 @@ impl Client {
         let synced = snapshot.is_some();
         if let Some(snapshot) = snapshot {
             self.publish.send_replace(Arc::new(snapshot));
+            tracing::debug!("a new state is in force");
         }
         let mut first = false;
         self.status.send_modify(|status| {

@@ -3,7 +3,7 @@
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, NamedGroup, ServerConfig};
 use rustls_pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
@@ -16,6 +16,9 @@ use crate::socket::Socket;
 const READ: usize = 4 << 10;
 /// All that a peer may have sent and that is not understood yet.
 const LARGEST: usize = 128 << 10;
+
+/// A named group that has no name.
+const UNKNOWN: &str = "unknown";
 
 /// Either end of a handshake.
 trait Handshake: Sized {
@@ -30,6 +33,7 @@ struct Finished {
     session: Session,
     peer: mesh_common::identity::SpiffeId,
     until: std::time::SystemTime,
+    group: &'static str,
 }
 
 macro_rules! handshake {
@@ -50,6 +54,7 @@ macro_rules! handshake {
 
             fn finish(self) -> Result<Finished, PeerError> {
                 let (peer, until) = proven_peer(self.alpn_protocol(), self.peer_certificates())?;
+                let group = self.negotiated_key_exchange_group();
                 let (secrets, connection) =
                     self.dangerous_into_kernel_connection().map_err(failed)?;
                 let session = Session::new(&secrets, connection)
@@ -58,6 +63,7 @@ macro_rules! handshake {
                     session,
                     peer,
                     until,
+                    group: group.map_or(UNKNOWN, |group| named(group.name())),
                 })
             }
         }
@@ -66,6 +72,11 @@ macro_rules! handshake {
 
 handshake!(UnbufferedClientConnection, ClientConnectionData);
 handshake!(UnbufferedServerConnection, ServerConnectionData);
+
+/// The IANA name of a named group.
+fn named(group: NamedGroup) -> &'static str {
+    group.as_str().unwrap_or(UNKNOWN)
+}
 
 fn failed(error: rustls::Error) -> PeerError {
     PeerError::Handshake(io::Error::new(io::ErrorKind::InvalidData, error))
@@ -145,6 +156,7 @@ async fn drive<H: Handshake>(
         session,
         peer,
         until,
+        group,
     } = connection.finish()?;
     input.truncate(filled);
     Ok(Authenticated {
@@ -154,6 +166,7 @@ async fn drive<H: Handshake>(
         unread: input,
         peer,
         until,
+        group,
     })
 }
 

@@ -58,6 +58,8 @@ pub struct Authenticated {
     pub peer: SpiffeId,
     /// The end of the peer's certificate.
     pub until: SystemTime,
+    /// The named group of the key exchange, such as `X25519MLKEM768`.
+    pub group: &'static str,
 }
 
 /// Authenticates as `svid` towards a server that must prove one of the `expected` identities.

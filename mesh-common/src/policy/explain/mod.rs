@@ -6,13 +6,14 @@
 mod text;
 mod trace;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Connection, Hit, Policy, PolicyAction, PolicySet, Reports, Rule, Scope, Verdict};
 
 /// A verdict, and how each policy that applies came to it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Explanation {
     /// What [`decide`](super::decide) says.
     pub verdict: Verdict,
@@ -27,7 +28,7 @@ pub struct Explanation {
 
 /// The rule of an enforced ALLOW policy with the fewest conditions that failed; the first of them in the
 /// order of [`Explanation::policies`] and of the rules.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct NearMiss {
     /// Its policy, `namespace/name`.
     pub policy: Arc<str>,
@@ -38,7 +39,7 @@ pub struct NearMiss {
 }
 
 /// One policy and the connection.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct PolicyTrace {
     /// `namespace/name`.
     pub policy: Arc<str>,
@@ -57,7 +58,7 @@ pub struct PolicyTrace {
 }
 
 /// One rule: every clause must match.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct RuleTrace {
     /// Whether all clauses matched.
     pub matched: bool,
@@ -66,7 +67,7 @@ pub struct RuleTrace {
 }
 
 /// One clause: one of its alternatives must match.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct ClauseTrace {
     /// Whether one matched.
     pub matched: bool,
@@ -75,7 +76,7 @@ pub struct ClauseTrace {
 }
 
 /// One alternative: every condition must hold.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct AlternativeTrace {
     /// Whether all conditions held.
     pub matched: bool,
@@ -84,10 +85,10 @@ pub struct AlternativeTrace {
 }
 
 /// One condition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ConditionTrace {
     /// The field, as policies spell it.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What it asks for: any of these, or none of these for a field that begins with `not`.
     pub wanted: Vec<String>,
     /// What the connection has; none when it has no such thing.

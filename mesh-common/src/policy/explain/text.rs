@@ -67,7 +67,7 @@ impl fmt::Display for PolicyTrace {
 
 impl fmt::Display for ConditionTrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.field)?;
+        f.write_str(&self.field)?;
         if self.wanted.is_empty() {
             return Ok(());
         }

@@ -102,7 +102,7 @@ fn conditions(m: &Match, conn: &Connection<'_>, action: PolicyAction) -> Vec<Con
     });
     if m.not_understood {
         all.0.push(ConditionTrace {
-            field: "a condition that is not understood",
+            field: "a condition that is not understood".into(),
             wanted: Vec::new(),
             found: None,
             matched: fail_closed(action),
@@ -125,7 +125,7 @@ impl Conditions {
         for (field, list, wanted) in [(fields[0], any, true), (fields[1], none, false)] {
             if !list.is_empty() {
                 self.0.push(ConditionTrace {
-                    field,
+                    field: field.into(),
                     wanted: list.iter().map(ToString::to_string).collect(),
                     found: found.map(str::to_owned),
                     matched: list.iter().any(&held) == wanted,

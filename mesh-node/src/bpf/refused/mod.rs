@@ -107,7 +107,7 @@ impl Refused {
     fn read(&mut self) -> Result<(), DatapathError> {
         self.slots.read()?;
         self.held.clear();
-        for entry in self.table.iter() {
+        for entry in &self.table {
             let (Abi(key), slot) =
                 entry.map_err(|source| DatapathError::map(map::REFUSED, source))?;
             let port = (key.others == 0).then_some(key.port);

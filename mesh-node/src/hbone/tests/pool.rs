@@ -1,7 +1,5 @@
 //! The pool: which tunnels streams share, and which are replaced.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::*;
 
 /// Dials peers that answer every stream with `status` and, if that is 200, echo it.
@@ -55,8 +53,8 @@ impl Dialler {
 }
 
 /// A pool, and the number of its tunnels.
-fn pool() -> (Pool, Arc<AtomicUsize>) {
-    let open = Arc::new(AtomicUsize::new(0));
+fn pool() -> (Pool, OpenTunnels) {
+    let open = OpenTunnels::default();
     (Pool::new(open.clone()), open)
 }
 
@@ -74,7 +72,7 @@ fn streams_share_a_tunnel_and_carry_their_own_bytes() {
         let (two, _b) = opened(&pool, &key, &dialler).await;
         assert_eq!(two.echoed("two").await, "two");
         assert_eq!(one.echoed("one").await, "one");
-        assert_eq!((dialler.count(), open.load(Ordering::Relaxed)), (1, 1));
+        assert_eq!((dialler.count(), open.outbound()), (1, 1));
     });
 }
 
@@ -105,7 +103,7 @@ fn tunnels_are_not_shared_across_keys() {
         assert_eq!(dialler.count(), keys.len());
         pool.forget_netns(1);
         assert_eq!(
-            open.load(Ordering::Relaxed),
+            open.outbound(),
             1,
             "only the tunnel of the other namespace stays"
         );
@@ -164,7 +162,7 @@ fn however_many_tunnels_are_broken_a_fresh_one_is_dialled() {
                     .unwrap(),
             );
         }
-        assert_eq!(open.load(Ordering::Relaxed), 3);
+        assert_eq!(open.outbound(), 3);
         // The peers die; nothing has told the pool when the next stream is asked for.
         dialler.drain.expire();
         drop(held);
@@ -201,7 +199,7 @@ fn an_expired_certificate_opens_no_new_stream() {
         };
         let refused = pool.open(&key, &request(), || expired.dial()).await;
         assert!(matches!(refused, Err(OpenError::Unusable)), "{refused:?}");
-        assert_eq!(open.load(Ordering::Relaxed), 0);
+        assert_eq!(open.outbound(), 0);
         opened(&pool, &key, &valid).await;
         assert_eq!((expired.count(), valid.count()), (1, 1));
     });

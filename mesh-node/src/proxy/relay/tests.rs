@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::*;
 use crate::drain::Drain;
-use crate::hbone::{Baggage, ConnectRequest, Key, Lease, Pool, Tunnel, serve};
+use crate::hbone::{Baggage, ConnectRequest, Key, Lease, OpenTunnels, Pool, Tunnel, serve};
 use crate::observe::{AccessLog, Metrics, Observer, Parties, Party, Reporter, Security};
 use crate::tls::testing::{Buffers, Noise, authenticated_pair, id, on_worker, socket_pair};
 
@@ -83,7 +83,7 @@ impl Mesh {
     fn new(tunnels: Buffers, applications: Buffers) -> Self {
         let (accepting, accepted) = unbounded_channel();
         Self {
-            pool: Pool::new(Arc::default()),
+            pool: Pool::new(OpenTunnels::default()),
             key: Key {
                 source: id("client"),
                 source_netns: 1,

@@ -42,7 +42,10 @@ async fn an_svid_is_what_was_asked_for() {
     assert_eq!(fields["ImpersonatedIdentity"].kind, Some(expected));
 
     let list = certificates.list();
-    assert!(list[0].valid && list[0].last_error.is_none() && list[0].not_after.is_some());
+    assert!(list[0].valid && list[0].last_error.is_none());
+    let chain: Vec<_> = list[0].chain.iter().map(|c| &*c.role).collect();
+    assert_eq!(chain, ["leaf", "root"]);
+    assert_eq!(list[0].chain[0].name, web().to_string());
     let again = certificates.get(&web()).await.unwrap();
     assert!(Arc::ptr_eq(&svid, &again));
     assert_eq!(controller.asked().len(), 1);

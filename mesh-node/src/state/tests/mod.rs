@@ -4,6 +4,7 @@ mod certificates;
 mod delta;
 mod discovery;
 mod pki;
+mod policy_table;
 mod server;
 mod svid;
 

@@ -63,6 +63,7 @@ pub fn pod(size: Size, number: u32, ready: bool) -> Object {
             name: format!("{deployment}-7d4b9c6f5d"),
         }),
         ports: [("http".to_owned(), 8080)].into(),
+        declared_ports: [8080].into(),
     }))
 }
 

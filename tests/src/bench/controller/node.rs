@@ -3,6 +3,7 @@
 use super::response::Reader;
 use anyhow::{Context as _, Result, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
+use h2::client::{Connection, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::Request;
 use mesh_common::proto::xds::{DeltaDiscoveryRequest, Node};
@@ -32,6 +33,8 @@ const ATTEMPTS: u32 = 10;
 /// after this pause.
 const RETRY: Duration = Duration::from_secs(1);
 
+type Tls = TlsStream<TcpStream>;
+
 /// A response came.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Receipt {
@@ -57,11 +60,11 @@ pub(super) async fn run(
     retries: Arc<AtomicU32>,
 ) -> Result<()> {
     let mut attempt = 1;
-    let tls = loop {
+    let (requests, connection) = loop {
         match connect(&net).await {
-            Ok(tls) => break tls,
+            Ok(connected) => break connected,
             Err(error) if attempt == ATTEMPTS => {
-                return Err(error).context(format!("{name} cannot connect"));
+                return Err(error.context(format!("{name} cannot connect")));
             }
             Err(_) => {
                 attempt += 1;
@@ -70,11 +73,6 @@ pub(super) async fn run(
             }
         }
     };
-    let (requests, connection) = h2::client::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake::<_, Bytes>(tls)
-        .await?;
     let connection = async { connection.await.context("the connection broke") };
     let stream = async {
         let request = Request::post(format!("https://{}/{METHOD}", net.address))
@@ -106,12 +104,17 @@ pub(super) async fn run(
     }
 }
 
-async fn connect(net: &Net) -> std::io::Result<TlsStream<TcpStream>> {
+async fn connect(net: &Net) -> Result<(SendRequest<Bytes>, Connection<Tls, Bytes>)> {
     let tcp = TcpStream::connect(net.address).await?;
     tcp.set_nodelay(true)?;
     let server = ServerName::from(net.address.ip());
     let tls = TlsConnector::from(Arc::clone(&net.tls));
-    tls.connect(server, tcp).await
+    let tls = tls.connect(server, tcp).await?;
+    let mut http2 = h2::client::Builder::new();
+    http2
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    Ok(http2.handshake(tls).await?)
 }
 
 async fn follow(

@@ -4,8 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
 use rand::RngExt as _;
 use socket2::SockRef;
-use std::io::{BufRead as _, BufReader, Read, Write};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::pattern::{End, Pattern, drain, receive, send};
@@ -30,6 +32,8 @@ pub(crate) enum Behaviour {
     PushSmall { limit: u64, seconds: u64 },
     /// Connect, say so, and say how it ended. Sends nothing.
     Idle,
+    /// Send a stream to an echo server without a pause and check what comes back, until told to end it.
+    Busy { seed: u64 },
 }
 
 pub(crate) fn run(server: SocketAddr, behaviour: &Behaviour) -> Result<()> {
@@ -74,7 +78,7 @@ pub(crate) fn run(server: SocketAddr, behaviour: &Behaviour) -> Result<()> {
         Behaviour::Watch { bytes } => {
             // A reset that comes before everything is written is told to the writer, and only once.
             let (read, end) = match tcp.write_all(&vec![7; *bytes]) {
-                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => (0, End::Reset),
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => (0, End::Reset),
                 Err(e) => return Err(e.into()),
                 Ok(()) => drain(&tcp)?,
             };
@@ -92,8 +96,45 @@ pub(crate) fn run(server: SocketAddr, behaviour: &Behaviour) -> Result<()> {
             let (read, end) = drain(&tcp)?;
             println!("{read} {end}");
         }
+        Behaviour::Busy { seed } => println!("{}", busy(&tcp, *seed)?),
     }
     Ok(())
+}
+
+/// Sends and checks block after block, and says how many bytes came back and how it ended.
+fn busy(mut tcp: &TcpStream, seed: u64) -> Result<String> {
+    let told = Arc::new(AtomicBool::new(false));
+    let hears = told.clone();
+    std::thread::spawn(move || {
+        // The end of the input tells the same.
+        let _ = std::io::stdin().read_line(&mut String::new());
+        hears.store(true, Ordering::Relaxed);
+    });
+    let mut pattern = Pattern::new(seed);
+    let mut back = vec![0; 32 << 10];
+    let mut echoed = 0;
+    while !told.load(Ordering::Relaxed) {
+        let block = pattern.next(back.len());
+        match tcp
+            .write_all(&block)
+            .and_then(|()| tcp.read_exact(&mut back))
+        {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => {
+                return Ok(format!("{echoed} reset"));
+            }
+            Err(e) => return Err(e).with_context(|| format!("after {echoed} bytes")),
+        }
+        ensure!(back == block, "after {echoed} bytes others came back");
+        if echoed == 0 {
+            println!("busy");
+        }
+        echoed += block.len();
+    }
+    tcp.shutdown(Shutdown::Write)?;
+    let (rest, end) = drain(tcp)?;
+    ensure!(rest == 0, "{rest} bytes came that were not sent");
+    Ok(format!("{echoed} {end}"))
 }
 
 fn push(mut tcp: &TcpStream, piece: usize, limit: u64, patience: Duration) -> Result<()> {
@@ -103,7 +144,7 @@ fn push(mut tcp: &TcpStream, piece: usize, limit: u64, patience: Duration) -> Re
     while taken < limit {
         match tcp.write(&block) {
             Ok(written) => taken += written as u64,
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => break,
             Err(e) => return Err(e.into()),
         }
     }
