@@ -17,6 +17,7 @@ use crate::limits;
 use crate::logging::Logs;
 use crate::observe::{AccessLog, Metrics, Observer};
 use crate::proxy::{Mesh, Tuning, Workers};
+use crate::refuse::Refuser;
 use crate::state::{Certificates, State, StateOptions};
 use crate::sys::release_unused;
 
@@ -73,14 +74,27 @@ async fn supervise(config: Config, logs: Logs) -> anyhow::Result<()> {
         state.snapshot(),
         observer.clone(),
     )?;
-    let mesh = Mesh::new(state.snapshot(), certificates, datapath, direct, observer);
+    let drain = Drain::new();
+    let refuser = Refuser::new(
+        config.refuse_in_kernel,
+        datapath.clone(),
+        observer.clone(),
+        drain.clone(),
+    )?;
+    let mesh = Mesh::new(
+        state.snapshot(),
+        certificates,
+        datapath,
+        direct,
+        refuser,
+        observer,
+    );
     let workers = config.workers.unwrap_or_else(cores);
     let tuning = Tuning {
         congestion: config.tunnel_congestion_control,
         busy_poll: config.busy_poll,
     };
     let workers = Workers::start(workers, &mesh, &tuning).context("cannot start the data plane")?;
-    let drain = Drain::new();
     let enrolment = Enrolment::new(
         mesh.clone(),
         workers,
@@ -95,6 +109,7 @@ async fn supervise(config: Config, logs: Logs) -> anyhow::Result<()> {
     Api::bind(&config.run_dir)?.spawn(enrolment.clone())?;
 
     tokio::spawn(mesh.registry.clone().follow(mesh.snapshot.clone()));
+    tokio::spawn(mesh.refuser.clone().follow(mesh.snapshot.clone()));
     let readiness = Readiness::default();
     let addresses = Addresses {
         admin: config.admin_addr,

@@ -192,6 +192,7 @@ impl Enrolment {
             drain: shared.drain.child(),
         });
         shared.mesh.direct.joined(&pod);
+        shared.mesh.refuser.joined(&pod);
         let (closed, listening) = mpsc::channel();
         serve_pod(&shared.workers, &pod, listeners, &closed);
         drop(closed);
@@ -231,6 +232,7 @@ impl Enrolment {
             .unenroll(pod.netns.cookie())
             .map_err(|e| EnrollError::Datapath(pod.to_string(), e))?;
         shared.mesh.direct.left(pod);
+        shared.mesh.refuser.left(pod);
         pod.drain.start();
         // Whoever is told that the pod is out may use its ports.
         let Err(_) = entry.listening.recv_timeout(CLOSED_WITHIN);
