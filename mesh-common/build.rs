@@ -13,6 +13,7 @@ fn wire_types() {
         "audit.proto",
         "authorization.proto",
         "citadel.proto",
+        "enrolment.proto",
         "xds.proto",
     ];
     let descriptors = protox::compile(files, ["proto"]).unwrap_or_else(|e| panic!("proto/: {e:?}"));

@@ -30,6 +30,9 @@ pub const MAX_POD_ADDRESSES: usize = 8;
 /// How deep below the cgroup root the agent's cgroup may be.
 pub const MAX_CGROUP_DEPTH: i32 = 32;
 
+/// How many agents are told apart from the applications: the one that runs, and those that leave.
+pub const MAX_AGENTS: u32 = 4;
+
 /// Names of the maps.
 pub mod map {
     /// `u64` network namespace cookie -> [`super::EnrolledPod`].
@@ -48,7 +51,7 @@ pub mod map {
     pub const EXCLUDED_PORTS: &str = "EXCLUDED_PORTS";
     /// Prefix of [`super::Address`] that is never captured -> `u8`.
     pub const EXCLUDED_CIDRS: &str = "EXCLUDED_CIDRS";
-    /// One [`super::Agent`].
+    /// [`super::MAX_AGENTS`] of [`super::Agent`], the newest first.
     pub const AGENT: &str = "AGENT";
     /// [`super::Counter`] -> `u64` for each processor.
     pub const COUNTERS: &str = "COUNTERS";

@@ -20,9 +20,13 @@ pub mod workload {
 pub mod security {
     tonic::include_proto!("istio.security");
 }
-/// `weft.policy`: AUDIT policies, for which the interface has no action.
+/// What Weft adds to the interface.
 pub mod weft {
-    /// What the extension of such a policy holds.
+    /// `weft.enrolment`: which pods of a node are in the mesh.
+    pub mod enrolment {
+        tonic::include_proto!("weft.enrolment");
+    }
+    /// `weft.policy`: AUDIT policies, for which the interface has no action.
     pub mod policy {
         tonic::include_proto!("weft.policy");
     }

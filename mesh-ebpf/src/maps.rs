@@ -6,7 +6,7 @@ use aya_ebpf::btf_maps::{
 use aya_ebpf::macros::btf_map;
 use mesh_common::abi::{
     Address, Agent, Counter, DirectEvent, DirectKey, DirectSocket, EnrolledPod, Exemption,
-    Expected, FlowKey, ListenerKey, Origin, RefusedCount, RefusedKey, RefusedSlot,
+    Expected, FlowKey, ListenerKey, MAX_AGENTS, Origin, RefusedCount, RefusedKey, RefusedSlot,
 };
 
 #[btf_map]
@@ -34,7 +34,7 @@ pub(crate) static EXCLUDED_PORTS: HashMap<u16, u8, 1> = HashMap::new();
 pub(crate) static EXCLUDED_CIDRS: LpmTrie<Address, u8, 1> = LpmTrie::new();
 
 #[btf_map]
-pub(crate) static AGENT: Array<Agent, 1> = Array::new();
+pub(crate) static AGENT: Array<Agent, { MAX_AGENTS as usize }> = Array::new();
 
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use crate::config::Config;
 use crate::enroll::{DEFAULT_RUN_DIR, Reply, Request, call};
 use crate::logging::Logs;
-use crate::{agent, bpf};
+use crate::{agent, bpf, keeper};
 
 /// Weft's node agent: mutual TLS, identity and L4 policy for the pods of this node.
 #[derive(Debug, Parser)]
@@ -49,6 +49,12 @@ enum Command {
         /// The folder that the agent was run with.
         #[arg(long, default_value = "/sys/fs/bpf/weft")]
         bpffs: PathBuf,
+    },
+    /// Hold the pods' listeners, so that connections wait while the agent is restarted after a crash.
+    Keeper {
+        /// The socket on which agents ask (`mesh-node run --keeper`).
+        #[arg(long)]
+        socket: PathBuf,
     },
     /// Show what the kernel offers and what it lacks.
     Probe,
@@ -111,6 +117,7 @@ fn run(command: Command, logs: Logs) -> anyhow::Result<()> {
         }
         Command::Uninstall { bpffs } => bpf::uninstall(&bpffs)
             .with_context(|| format!("cannot uninstall from {}", bpffs.display())),
+        Command::Keeper { socket } => Ok(keeper::run(&socket)?),
         Command::Probe => {
             print!("{}", bpf::probe());
             Ok(())

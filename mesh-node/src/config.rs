@@ -1,6 +1,6 @@
 //! The agent's settings, from flags or environment, checked before anything starts.
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
 use mesh_common::identity::TrustDomain;
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +9,16 @@ use std::time::Duration;
 
 use crate::direct::SameNode;
 use crate::socket::CongestionControl;
+
+/// Who says which pods are captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Enrol {
+    /// Whoever calls `mesh-node enroll`.
+    #[default]
+    Manual,
+    /// The controller; running pods are found by their cgroup, new ones come by `mesh-cni`.
+    Kubernetes,
+}
 
 /// Settings of `mesh-node run`.
 #[derive(Args, Clone, Debug)]
@@ -31,16 +41,31 @@ pub struct Config {
     /// File with the bearer token for the controller; read again for each use, so it may be rotated.
     #[arg(long)]
     pub token_file: PathBuf,
-    /// cgroup v2 folder to attach to: an ancestor of every pod and of the agent itself.
-    #[arg(long)]
-    pub cgroup: PathBuf,
+    /// cgroup v2 folder to attach to: an ancestor of every pod and of the agent itself. Required with `--enrol
+    /// manual`; with `--enrol kubernetes` it is found: kubelet's `kubepods`.
+    #[arg(long, required_if_eq("enrol", "manual"))]
+    pub cgroup: Option<PathBuf>,
+    /// Who says which pods are captured: whoever calls `mesh-node enroll`, or the controller.
+    #[arg(long, env = "ENROL", value_enum, default_value_t)]
+    pub enrol: Enrol,
     /// Folder inside a mounted bpffs for programs, maps and links; one for each agent.
     #[arg(long, default_value = "/sys/fs/bpf/weft")]
     pub bpffs: PathBuf,
     /// Folder for the enrolment socket and the list of enrolled pods.
     #[arg(long, default_value = crate::enroll::DEFAULT_RUN_DIR)]
     pub run_dir: PathBuf,
-    /// An address of the node itself, whose connections to pods (health probes) are let through.
+    /// Folder for what must outlive a reboot: the controller's last answer to who is in the mesh.
+    #[arg(long, default_value = crate::enroll::DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// Socket of a `mesh-node keeper`, which holds the pods' listeners while this agent restarts; one for each
+    /// agent.
+    #[arg(long)]
+    pub keeper: Option<PathBuf>,
+    /// Where the node's processes are shown, by which running pods are found.
+    #[arg(long, default_value = "/proc")]
+    pub proc: PathBuf,
+    /// An address of the node itself, whose connections to pods (health probes) are let through. Without one,
+    /// `--enrol kubernetes` takes all addresses of the node, and follows them.
     #[arg(long = "node-address", value_name = "IP")]
     pub node_addresses: Vec<IpAddr>,
     /// A destination port that is never captured.

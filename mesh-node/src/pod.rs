@@ -17,6 +17,8 @@ pub struct Pod {
     pub namespace: String,
     /// Pod name.
     pub name: String,
+    /// `metadata.uid`; empty when it is not known.
+    pub uid: String,
     /// Network namespace.
     pub netns: Netns,
     /// Where the network namespace was opened from, to find it again after a restart.

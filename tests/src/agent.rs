@@ -4,13 +4,13 @@ use crate::access_log::AccessLog;
 use crate::controller::Controller;
 use crate::http::Page;
 use crate::process::Process;
-use crate::shell;
+use crate::shell::{self, Output};
 use crate::tokens::{Claims, Issuer};
 use crate::topology::{Lab, Node, Pod};
 use crate::{http, programs, wait};
 use anyhow::{Context as _, Result, ensure};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -66,6 +66,10 @@ impl Agent {
             None => programs::binary("mesh-node")?,
         };
         let show = |path: &Path| path.to_string_lossy().into_owned();
+        // The agent is to find the node's addresses itself.
+        let finds = further.iter().any(|(key, _)| *key == "proc");
+        let addresses = [node.v4.to_string(), node.v6.to_string()];
+        let addresses = addresses.into_iter().filter(|_| !finds);
         let options = [
             ("node-name", node.name.clone()),
             ("cluster-id", "Kubernetes".into()),
@@ -76,8 +80,7 @@ impl Agent {
             ("cgroup", show(&node.cgroup)),
             ("bpffs", show(&bpffs)),
             ("run-dir", show(&run_dir)),
-            ("node-address", node.v4.to_string()),
-            ("node-address", node.v6.to_string()),
+            ("state-dir", show(&node.dir.join("state"))),
             ("admin-addr", ADMIN.to_string()),
             ("access-log", show(&access_log)),
         ];
@@ -97,6 +100,7 @@ impl Agent {
         argv.extend(
             options
                 .into_iter()
+                .chain(addresses.map(|address| ("node-address", address)))
                 .filter(|(key, _)| further.iter().all(|(other, _)| other != key))
                 .chain(further.iter().map(|&(key, value)| (key, value.to_owned())))
                 .flat_map(|(key, value)| [format!("--{key}"), value]),
@@ -140,6 +144,52 @@ impl Agent {
         let argv: Vec<&str> = self.argv.iter().map(String::as_str).collect();
         self.process = Some(self.node.agent.start(&argv, &self.log)?);
         Ok(())
+    }
+
+    /// Starts a successor beside it, which takes over; it serves when this returns. The old one's process is
+    /// left to drain.
+    pub fn succeed(&mut self) -> Result<Process> {
+        let readied = |output: &str| {
+            output
+                .lines()
+                .filter(|line| line.ends_with(" ready"))
+                .count()
+        };
+        let before = readied(&self.output());
+        let old = self.process.take().context("the agent does not run")?;
+        self.spawn()?;
+        let what = format!("the successor on {} to be ready", self.node.name);
+        let process = self.process.as_mut().context("the agent does not run")?;
+        process.ready(&what, wait::DEADLINE, |output| Ok(readied(output) > before))?;
+        Ok(old)
+    }
+
+    /// Runs the CNI plugin for a pod, as a container runtime does, and returns how that ended.
+    pub fn cni(&self, command: &str, pod: &Pod) -> Result<Output> {
+        let version = "1.0.0";
+        let result = json!({
+            "cniVersion": version,
+            "ips": pod.addresses().map(|ip| json!({"address": format!("{ip}/32")})),
+        });
+        let config = json!({
+            "cniVersion": version, "name": "lab", "type": "mesh-cni", "prevResult": result,
+            "runDir": self.run_dir, "stateDir": self.node.dir.join("state"),
+        });
+        let binary = programs::binary("mesh-cni")?;
+        let mut run = self.node.host.command(&[&binary.to_string_lossy()]);
+        let args = format!(
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}",
+            pod.namespace,
+            pod.name,
+            pod.uid()
+        );
+        run.env("CNI_COMMAND", command)
+            .env("CNI_CONTAINERID", pod.uid())
+            .env("CNI_NETNS", pod.place.netns())
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_PATH", "/opt/cni/bin")
+            .env("CNI_ARGS", args);
+        shell::capture(&mut run, config.to_string().as_bytes(), ENROL_LIMIT)
     }
 
     /// Kills it (SIGKILL).

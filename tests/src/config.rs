@@ -75,6 +75,12 @@ impl Config {
         self.object(&name, &objects::pod(node, pod, spec))
     }
 
+    /// A pod that is to run, and has no network yet.
+    pub fn scheduled_pod(&self, node: &Node, pod: &Pod, spec: &PodSpec<'_>) -> Result<()> {
+        let name = format!("pod-{}-{}", pod.namespace, pod.name);
+        self.object(&name, &objects::scheduled_pod(node, pod, spec))
+    }
+
     /// A service in front of the pods that have the label `app`.
     pub fn service(
         &self,

@@ -8,6 +8,7 @@ mod bpffs;
 mod cgroup;
 mod id;
 mod ip;
+mod keeper;
 mod owner;
 mod signals;
 

@@ -3,8 +3,9 @@
 use crate::agent::{Agent, Sabotage};
 use crate::config::Config;
 use crate::controller::Controller;
+use crate::keeper;
 use crate::tokens::Issuer;
-use crate::topology::{Lab, Pod};
+use crate::topology::{Lab, Node, Pod};
 use anyhow::{Context as _, Result};
 use std::net::IpAddr;
 
@@ -66,6 +67,30 @@ impl Mesh {
         sabotage: Option<Sabotage>,
         further: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::build(nodes, sabotage, further, false, |_| Ok(()))
+    }
+
+    /// Starts a controller and one agent a node, with `further` options, after `prepare` on the node.
+    pub fn prepare(
+        nodes: u8,
+        further: &[(&str, &str)],
+        prepare: impl Fn(&Node) -> Result<()>,
+    ) -> Result<Self> {
+        Self::build(nodes, None, further, false, prepare)
+    }
+
+    /// Starts a controller, and on each node a keeper and an agent.
+    pub fn start_with_keepers(nodes: u8) -> Result<Self> {
+        Self::build(nodes, None, &[], true, |_| Ok(()))
+    }
+
+    fn build(
+        nodes: u8,
+        sabotage: Option<Sabotage>,
+        further: &[(&str, &str)],
+        keepers: bool,
+        prepare: impl Fn(&Node) -> Result<()>,
+    ) -> Result<Self> {
         let lab = Lab::new(nodes)?;
         let config = Config::new(lab.dir())?;
         config.namespace("weft-system", false)?;
@@ -75,10 +100,18 @@ impl Mesh {
         }
         let issuer = Issuer::new("https://lab.weft.example")?;
         let controller = Controller::start(&lab, &config, &issuer)?;
-        let agents = lab.nodes().iter();
-        let agents = agents
-            .map(|node| Agent::start(&lab, node, &controller, &issuer, sabotage, further))
-            .collect::<Result<_>>()?;
+        let mut agents = Vec::new();
+        for node in lab.nodes() {
+            prepare(node)?;
+            let keeper = match keepers {
+                true => Some(keeper::start(node)?),
+                false => None,
+            };
+            let keeper = keeper.iter().map(|socket| ("keeper", &**socket));
+            let options: Vec<_> = further.iter().copied().chain(keeper).collect();
+            let agent = Agent::start(&lab, node, &controller, &issuer, sabotage, &options)?;
+            agents.push(agent);
+        }
         Ok(Self {
             agents,
             controller,
@@ -90,12 +123,23 @@ impl Mesh {
 
     /// A mesh of two nodes with `shop/client` on the first and `shop/server` on the second, STRICT.
     pub fn pair() -> Result<(Self, Pod, Pod)> {
-        let mut mesh = Self::start(2, None)?;
-        mesh.config.namespace("shop", true)?;
-        mesh.config.peer_authentication("shop", "STRICT")?;
-        let client = mesh.add_enrolled(&PodSpec::named(1, "shop", "client"))?;
-        let server = mesh.add_enrolled(&PodSpec::named(2, "shop", "server"))?;
+        Self::pair_with(&[])
+    }
+
+    /// The same with `further` options of the agents.
+    pub fn pair_with(further: &[(&str, &str)]) -> Result<(Self, Pod, Pod)> {
+        let mut mesh = Self::with_options(2, None, further)?;
+        let (client, server) = mesh.add_pair()?;
         Ok((mesh, client, server))
+    }
+
+    /// Adds `shop/client` to the first node and `shop/server` to the second, STRICT.
+    pub fn add_pair(&mut self) -> Result<(Pod, Pod)> {
+        self.config.namespace("shop", true)?;
+        self.config.peer_authentication("shop", "STRICT")?;
+        let client = self.add_enrolled(&PodSpec::named(1, "shop", "client"))?;
+        let server = self.add_enrolled(&PodSpec::named(2, "shop", "server"))?;
+        Ok((client, server))
     }
 
     /// The agent of this node.

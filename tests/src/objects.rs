@@ -41,7 +41,7 @@ pub(crate) fn pod(node: &Node, pod: &Pod, spec: &PodSpec<'_>) -> Value {
         "metadata": {
             "name": pod.name,
             "namespace": pod.namespace,
-            "uid": format!("00000000-0000-4000-8000-{:06}{:06}", pod.node, pod.v4.octets()[3]),
+            "uid": pod.uid(),
             "labels": labels,
         },
         "spec": {
@@ -58,6 +58,13 @@ pub(crate) fn pod(node: &Node, pod: &Pod, spec: &PodSpec<'_>) -> Value {
             "conditions": [{"type": "Ready", "status": "True"}],
         },
     })
+}
+
+/// The same before it has a network: kubelet has not made its sandbox yet.
+pub(crate) fn scheduled_pod(node: &Node, pod: &Pod, spec: &PodSpec<'_>) -> Value {
+    let mut object = self::pod(node, pod, spec);
+    object["status"] = json!({"phase": "Pending"});
+    object
 }
 
 pub(crate) fn service(namespace: &str, name: &str, app: &str, vips: &[IpAddr], port: u16) -> Value {

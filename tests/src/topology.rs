@@ -76,6 +76,11 @@ impl Pod {
         [self.v4.into(), self.v6.into()]
     }
 
+    /// Its `metadata.uid`.
+    pub fn uid(&self) -> String {
+        uid(self.node, self.v4.octets()[3])
+    }
+
     /// `namespace/name`.
     pub fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
@@ -186,7 +191,11 @@ impl Lab {
             v6: pod_v6(node.number, host),
             place: Place::new(
                 netns::create(&netns_name, SETTINGS)?,
-                node.cgroup.join("pods").join(format!("{namespace}-{name}")),
+                // As kubelet names it.
+                node.cgroup
+                    .join("pods")
+                    .join(format!("pod{}", uid(node.number, host)))
+                    .join("app"),
             ),
             link: format!("pod{host}"),
             dir: node.dir.join(format!("{namespace}-{name}")),
@@ -336,6 +345,10 @@ impl Drop for Lab {
             eprintln!("lab: {error:#}");
         }
     }
+}
+
+fn uid(node: u8, host: u8) -> String {
+    format!("00000000-0000-4000-8000-{node:06}{host:06}")
 }
 
 fn pod_v6(node: u8, host: u8) -> Ipv6Addr {

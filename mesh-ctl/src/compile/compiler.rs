@@ -8,7 +8,7 @@ use super::dirty::Dirty;
 use super::peer_authentication::Levels;
 use super::store::{Pod, Store};
 use super::warnings::{Subject, Warnings, contested};
-use super::{Options, authorization, endpoint, peer_authentication, service, workload};
+use super::{Options, authorization, endpoint, enrolment, peer_authentication, service, workload};
 use crate::model::{
     self, AuthorizationPolicy, Change, EndpointSlice, Namespace, Node, Object, ObjectName, Objects,
     PeerAuthentication, Service,
@@ -190,7 +190,11 @@ impl Compiler {
             None => self.store.namespaces.remove(name),
         };
         if before.as_ref().and_then(mode) != after {
-            self.dirty.pods(self.store.pods_of_namespace(&name.name));
+            let pods = || self.store.pods_of_namespace(&name.name);
+            self.dirty.pods(pods());
+            let nodes = pods().map(|pod| Arc::clone(&pod.node));
+            self.dirty.nodes.extend(nodes);
+            self.dirty.namespaces = true;
         }
     }
 
@@ -346,6 +350,14 @@ impl Compiler {
             let names = claimants.iter().map(|service| &service.meta.name);
             let lines = contested("Service", *address, names);
             self.warnings.set(Subject::ServiceAddress(*address), lines);
+        }
+        for node in dirty.nodes.iter().filter(|node| !node.is_empty()) {
+            let (name, pods) = enrolment::of_node(node, store, options);
+            step.enrolments.insert(name, pods);
+        }
+        if dirty.namespaces {
+            let (name, namespaces) = enrolment::of_namespaces(store, options);
+            step.enrolments.insert(name, namespaces);
         }
         for name in &dirty.policies {
             let (key, policy, warnings) = authorization::compile(name, store, options);

@@ -10,6 +10,10 @@ use crate::model::{Labels, ObjectName, Service};
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     pub(super) pods: BTreeSet<ObjectName>,
+    /// Nodes on which the pods are others, or in the mesh otherwise.
+    pub(super) nodes: BTreeSet<Arc<str>>,
+    /// The namespaces that are in the mesh are others.
+    pub(super) namespaces: bool,
     pub(super) services: BTreeSet<ObjectName>,
     pub(super) policies: BTreeSet<ObjectName>,
     pub(super) peers: BTreeSet<ObjectName>,
@@ -27,6 +31,7 @@ impl Dirty {
     /// A pod as it was, or as it is.
     pub(super) fn pod(&mut self, pod: &Pod) {
         self.pods.insert(pod.name.clone());
+        self.nodes.insert(Arc::clone(&pod.node));
         if pod.claims() {
             self.pod_addresses.extend(&pod.addresses);
         }

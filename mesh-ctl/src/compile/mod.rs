@@ -11,6 +11,7 @@ mod compiler;
 mod dirty;
 mod encode;
 mod endpoint;
+mod enrolment;
 mod peer_authentication;
 mod render;
 mod service;
@@ -55,6 +56,7 @@ pub fn compile(objects: &Objects, options: &Options) -> Compiled {
     Compiled {
         addresses: there(step.addresses),
         policies: there(step.policies),
+        enrolments: there(step.enrolments),
         identities: step.identities,
         warnings: compiler.warnings(),
     }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use mesh_common::proto::security::string_match::MatchType;
 use mesh_common::proto::security::{self, Authorization, Match, StringMatch};
+use mesh_common::proto::weft::{self, enrolment::Enrolment};
 use mesh_common::proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
 use mesh_common::proto::workload::{
     Address, Port, Service, TunnelProtocol, Workload, WorkloadStatus, WorkloadType, address,
@@ -26,8 +27,29 @@ pub fn render(kind: Kind, resource: &Resource) -> Value {
         Kind::Authorization => Authorization::decode(resource.body())
             .ok()
             .map(|policy| policy_json(&policy)),
+        Kind::Enrolment => Enrolment::decode(resource.body())
+            .ok()
+            .map(|enrolment| enrolment_json(&enrolment)),
     };
     rendered.unwrap_or_else(|| json!("does not decode"))
+}
+
+fn enrolment_json(enrolment: &Enrolment) -> Value {
+    let pod = |pod: &weft::enrolment::Pod| {
+        object([
+            ("uid", json!(pod.uid)),
+            ("pod", json!(format!("{}/{}", pod.namespace, pod.name))),
+            ("enrolled", json!(pod.enrolled)),
+            (
+                "addresses",
+                pod.addresses.iter().map(|a| json!(ip(a))).collect(),
+            ),
+        ])
+    };
+    object([
+        ("pods", enrolment.pods.iter().map(pod).collect()),
+        ("namespaces", json!(enrolment.namespaces)),
+    ])
 }
 
 fn workload_json(w: &Workload) -> Value {

@@ -160,6 +160,7 @@ impl Dice {
     fn pod(&mut self, name: ObjectName) -> Pod {
         Pod {
             meta: self.meta(name),
+            uid: (*self.pick(&["u0", "u1", ""])).into(),
             service_account: Arc::from(*self.pick(&["sa", "sb"])),
             node: Arc::from(*self.pick(&["n0", "n1", ""])),
             host_network: self.one_in(6),
@@ -259,6 +260,7 @@ fn shown(world: &World, warnings: BTreeSet<String>) -> Compiled {
     Compiled {
         addresses: table(Kind::Address),
         policies: table(Kind::Authorization),
+        enrolments: table(Kind::Enrolment),
         identities: identities
             .map(|(identity, pods)| (Identity::clone(identity), pods))
             .collect(),

@@ -12,7 +12,7 @@ use mesh_common::proto::workload::{
 use super::peer_authentication::Levels;
 use super::store::{Pod, Store};
 use super::{Options, alias, authorization, encode, endpoint, octets, service};
-use crate::model::{ObjectName, Service, ServicePort, Target};
+use crate::model::{Namespace, ObjectName, Service, ServicePort, Target};
 use crate::resources::{Kind, Resource};
 
 /// The trust domain that an empty field stands for.
@@ -123,18 +123,23 @@ pub(super) fn locality(node: &str, store: &Store) -> Option<Locality> {
 }
 
 /// The pod's own label decides; without one, its namespace's. The node's network is never captured.
-fn enrolled(pod: &Pod, store: &Store, options: &Options) -> bool {
+pub(super) fn enrolled(pod: &Pod, store: &Store, options: &Options) -> bool {
     if pod.host_network {
         return false;
     }
     let key = &options.dataplane_label;
     let of_namespace = || {
         let name = ObjectName::new("", &pod.name.namespace);
-        let labels = &store.namespaces.get(&name)?.meta.labels;
-        labels.get(key).map(String::as_str)
+        mode(store.namespaces.get(&name)?, options)
     };
     let mode = pod.label(key).or_else(of_namespace);
     mode.is_some_and(|mode| *mode == options.dataplane_value)
+}
+
+/// What a namespace says of its pods.
+pub(super) fn mode<'a>(namespace: &'a Namespace, options: &Options) -> Option<&'a str> {
+    let labels = &namespace.meta.labels;
+    labels.get(&options.dataplane_label).map(String::as_str)
 }
 
 const CANONICAL_NAME: [&str; 3] = [

@@ -14,6 +14,7 @@ use super::Labels;
 pub(crate) struct Metadata {
     pub(crate) name: Option<String>,
     pub(crate) namespace: Option<String>,
+    pub(crate) uid: Option<String>,
     pub(crate) labels: Option<Labels>,
     pub(crate) annotations: Option<BTreeMap<String, String>>,
     pub(crate) creation_timestamp: Option<Time>,

@@ -21,6 +21,8 @@ pub struct Owner {
 pub struct Pod {
     /// Name and labels.
     pub meta: Meta,
+    /// What tells it from another of the same name; empty in most hand-written files.
+    pub uid: String,
     /// `default` when the pod names none.
     pub service_account: Arc<str>,
     /// Empty until the pod is scheduled.
@@ -53,6 +55,7 @@ impl Pod {
         let account = spec.service_account_name.or(spec.service_account);
         let account = account.filter(|name| !name.is_empty());
         Ok(Self {
+            uid: pod.metadata.uid.take().unwrap_or_default(),
             service_account: account.as_deref().unwrap_or("default").into(),
             node: spec.node_name.as_deref().unwrap_or_default().into(),
             host_network: spec.host_network.unwrap_or_default(),

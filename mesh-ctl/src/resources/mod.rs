@@ -26,17 +26,20 @@ pub enum Kind {
     Address,
     /// L4 policies.
     Authorization,
+    /// Which pods of a node are in the mesh, and which namespaces.
+    Enrolment,
 }
 
 impl Kind {
-    /// Both kinds.
-    pub const ALL: [Self; 2] = [Self::Address, Self::Authorization];
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Address, Self::Authorization, Self::Enrolment];
 
     /// The name of the type on the wire.
     pub fn type_url(self) -> &'static str {
         match self {
             Self::Address => "type.googleapis.com/istio.workload.Address",
             Self::Authorization => "type.googleapis.com/istio.security.Authorization",
+            Self::Enrolment => "type.googleapis.com/weft.enrolment.Enrolment",
         }
     }
 
@@ -45,6 +48,7 @@ impl Kind {
         match self {
             Self::Address => "address",
             Self::Authorization => "authorization",
+            Self::Enrolment => "enrolment",
         }
     }
 
@@ -63,6 +67,8 @@ pub struct Compiled {
     pub addresses: BTreeMap<Arc<str>, Resource>,
     /// L4 policies.
     pub policies: BTreeMap<Arc<str>, Resource>,
+    /// Which pods of a node are in the mesh, and which namespaces.
+    pub enrolments: BTreeMap<Arc<str>, Resource>,
     /// For the certificate authority.
     pub identities: IdentityChanges,
     /// What is not enforced as it was written: one line each.
@@ -76,6 +82,8 @@ pub struct Step {
     pub addresses: Updates,
     /// L4 policies.
     pub policies: Updates,
+    /// Which pods of a node are in the mesh, and which namespaces.
+    pub enrolments: Updates,
     /// Pods that came to a node, or went.
     pub identities: IdentityChanges,
 }
@@ -88,6 +96,7 @@ impl From<Compiled> for Step {
         Self {
             addresses: all(compiled.addresses),
             policies: all(compiled.policies),
+            enrolments: all(compiled.enrolments),
             identities: compiled.identities,
         }
     }
@@ -99,6 +108,7 @@ pub struct World {
     generation: u64,
     addresses: Table,
     policies: Table,
+    enrolments: Table,
     identities: NodeIdentities,
 }
 
@@ -108,7 +118,9 @@ impl World {
         let generation = self.generation + 1;
         let addresses = self.addresses.next(generation, at, step.addresses);
         let policies = self.policies.next(generation, at, step.policies);
-        if addresses.is_none() && policies.is_none() && step.identities.is_empty() {
+        let enrolments = self.enrolments.next(generation, at, step.enrolments);
+        let same = addresses.is_none() && policies.is_none() && enrolments.is_none();
+        if same && step.identities.is_empty() {
             return None;
         }
         let mut identities = self.identities.clone();
@@ -117,6 +129,7 @@ impl World {
             generation,
             addresses: addresses.unwrap_or_else(|| self.addresses.derive()),
             policies: policies.unwrap_or_else(|| self.policies.derive()),
+            enrolments: enrolments.unwrap_or_else(|| self.enrolments.derive()),
             identities,
         })
     }
@@ -131,6 +144,7 @@ impl World {
         match kind {
             Kind::Address => &self.addresses,
             Kind::Authorization => &self.policies,
+            Kind::Enrolment => &self.enrolments,
         }
     }
 

@@ -100,7 +100,7 @@ async fn resources(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> 
     let is_kind = |kind: &&Kind| wanted.kind.as_deref().is_none_or(|k| k == kind.label());
     let kinds: Vec<Kind> = Kind::ALL.iter().filter(is_kind).copied().collect();
     if kinds.is_empty() {
-        let text = "there is no such kind; there are address and authorization\n";
+        let text = "there is no such kind; there are address, authorization and enrolment\n";
         return (StatusCode::BAD_REQUEST, text).into_response();
     }
     let found = kinds.into_iter().flat_map(|kind| {
@@ -132,6 +132,7 @@ pub fn dump(world: &World, warnings: &BTreeSet<String>) -> Value {
         "generation": world.generation(),
         "addresses": table(Kind::Address),
         "policies": table(Kind::Authorization),
+        "enrolments": table(Kind::Enrolment),
         "warnings": warnings,
     })
 }

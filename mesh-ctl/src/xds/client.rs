@@ -5,7 +5,7 @@
 //!   lacks nothing: a client may wait for it before it acts on what it knows. It is streamed, never
 //!   held as a whole.
 //! - A change reaches the client in an order that never leaves it without a policy it needs: new and
-//!   changed policies, then addresses, then the removal of policies, all from one [`World`].
+//!   changed policies, then addresses, then the removal of policies, then who is enrolled, all from one [`World`].
 //! - At most one response of each type awaits its acknowledgement. A client that falls behind is
 //!   served from the newest world when it is ready, never from a queue.
 
@@ -75,6 +75,7 @@ enum Stage {
     Policies,
     Addresses,
     Removals,
+    Enrolments,
 }
 
 /// One walk through the stages with one world.
@@ -93,6 +94,7 @@ struct Round {
 pub struct Client {
     policies: Channel,
     addresses: Channel,
+    enrolments: Channel,
     unknown: Vec<String>,
     round: Option<Round>,
     /// The generation of the last completed round.
@@ -155,7 +157,7 @@ impl Client {
     /// When the oldest response was sent that awaits its acknowledgement. Nothing else that the client
     /// sends counts for one.
     pub fn awaits_since(&self) -> Option<Instant> {
-        let channels = [&self.policies, &self.addresses];
+        let channels = [&self.policies, &self.addresses, &self.enrolments];
         let awaited = channels.map(|channel| channel.awaited.as_ref());
         awaited
             .into_iter()
@@ -169,6 +171,7 @@ impl Client {
         match kind {
             Kind::Address => &self.addresses.status,
             Kind::Authorization => &self.policies.status,
+            Kind::Enrolment => &self.enrolments.status,
         }
     }
 
@@ -192,8 +195,10 @@ impl Client {
         }
         loop {
             let Some(round) = &mut self.round else {
-                let idle =
-                    self.policies.subscription.is_none() && self.addresses.subscription.is_none();
+                let channels = [&self.policies, &self.addresses, &self.enrolments];
+                let idle = channels
+                    .iter()
+                    .all(|channel| channel.subscription.is_none());
                 if idle || latest.generation() <= self.done || latest.generation() == 0 {
                     return Ok(None);
                 }
@@ -211,7 +216,8 @@ impl Client {
             let world = Arc::clone(&round.world);
             let step = match round.stage {
                 Stage::Policies => Self::policies(&mut self.policies, round)?,
-                Stage::Addresses => Self::addresses(&mut self.addresses, &world)?,
+                Stage::Addresses => Self::changes(&mut self.addresses, &world, Kind::Address)?,
+                Stage::Enrolments => Self::changes(&mut self.enrolments, &world, Kind::Enrolment)?,
                 Stage::Removals => Self::removals(&mut self.policies, round),
             };
             let Step::Done(lacks) = step else {
@@ -222,10 +228,11 @@ impl Client {
             match stage {
                 Stage::Policies => round.stage = Stage::Addresses,
                 Stage::Addresses => round.stage = Stage::Removals,
-                Stage::Removals => {
+                Stage::Removals => round.stage = Stage::Enrolments,
+                Stage::Enrolments => {
                     self.round = None;
                     // Something asked for in the meantime is answered by another round.
-                    let owed = self.policies.owed || self.addresses.owed;
+                    let owed = self.policies.owed || self.addresses.owed || self.enrolments.owed;
                     self.done = if owed { 0 } else { world.generation() };
                 }
             }
@@ -233,6 +240,7 @@ impl Client {
                 let kind = match stage {
                     Stage::Addresses => Kind::Address,
                     Stage::Policies | Stage::Removals => Kind::Authorization,
+                    Stage::Enrolments => Kind::Enrolment,
                 };
                 return Ok(Some(self.outgoing(kind, &world, lacks, now)));
             }
@@ -256,8 +264,8 @@ impl Client {
         Ok(Step::Done(send.then_some(lacks)))
     }
 
-    fn addresses(channel: &mut Channel, world: &World) -> Result<Step, TooFarBehind> {
-        let table = world.table(Kind::Address);
+    fn changes(channel: &mut Channel, world: &World, kind: Kind) -> Result<Step, TooFarBehind> {
+        let table = world.table(kind);
         let Some(subscription) = &mut channel.subscription else {
             return Ok(Step::Done(None));
         };
@@ -316,6 +324,7 @@ impl Client {
         match kind {
             Kind::Address => &mut self.addresses,
             Kind::Authorization => &mut self.policies,
+            Kind::Enrolment => &mut self.enrolments,
         }
     }
 

@@ -102,7 +102,7 @@ pub(super) struct ClientStatus {
     pub(super) address: Option<SocketAddr>,
     pub(super) node: String,
     pub(super) since: Option<SystemTime>,
-    pub(super) kinds: [KindStatus; 2],
+    pub(super) kinds: [KindStatus; 3],
 }
 
 impl ClientStatus {

@@ -167,7 +167,12 @@ fn a_reconnect_is_sent_only_what_changed_meanwhile() {
     }
     assert_eq!(
         drain(&mut client, &two),
-        ["authorization: +p", "address: +c -b", "authorization: -q"]
+        [
+            "authorization: +p",
+            "address: +c -b",
+            "authorization: -q",
+            "enrolment:"
+        ]
     );
     let three = world(&two, &[("a", "2"), ("c", "1")], &[("p", "2")]);
     assert_eq!(
@@ -433,4 +438,33 @@ fn names_are_bounded() {
         ..subscribe(Kind::Address, &[])
     };
     assert!(client.receive(request, &one).is_err());
+}
+
+#[test]
+fn who_is_enrolled_is_sent_by_name_after_all_else() {
+    let enrolment = |name: &str, body: &str| {
+        let resource = Resource::new(Kind::Enrolment, name, body.as_bytes().to_vec(), Vec::new());
+        (Arc::from(name), Some(resource))
+    };
+    let step = |node: &str| Step {
+        addresses: updates(&Table::default(), Kind::Address, &[("a", node)]),
+        enrolments: [enrolment("node/n1", node), enrolment("node/n2", "other")].into(),
+        ..Step::default()
+    };
+    let one = World::default().next(step("1"), Instant::now());
+    let one = Arc::new(one.expect("something changed"));
+    let mut client = Client::default();
+    tell(&mut client, &one, subscribe(Kind::Authorization, &[]));
+    tell(&mut client, &one, subscribe(Kind::Address, &[]));
+    let names = ["node/n1", "namespaces"];
+    tell(&mut client, &one, subscribe(Kind::Enrolment, &names));
+    let first = drain(&mut client, &one);
+    assert_eq!(first.last().unwrap(), "enrolment: +node/n1 -namespaces");
+    let two = one.next(step("2"), Instant::now());
+    let two = Arc::new(two.expect("something changed"));
+    assert_eq!(
+        drain(&mut client, &two),
+        ["address: +a", "enrolment: +node/n1"],
+        "another node's pods are not its business"
+    );
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
 
 use crate::enroll::Enrolment;
 use crate::logging::Logs;
@@ -92,22 +93,28 @@ fn operator() -> Router<Admin> {
 ///
 /// # Errors
 /// When an address cannot be bound; names the flag.
-pub async fn serve(addresses: Addresses, admin: Admin) -> io::Result<()> {
+pub async fn serve(addresses: Addresses, admin: Admin) -> io::Result<Vec<AbortHandle>> {
     let routes = [
         ("--admin-addr", addresses.admin, operator()),
         ("--metrics-addr", addresses.metrics, metrics::routes()),
         ("--ready-addr", addresses.ready, health::routes()),
     ];
+    // All of them first, so that a failure leaves none.
+    let mut bound = Vec::new();
     for (flag, address, router) in routes {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|e| io::Error::new(e.kind(), format!("{flag} {address}: {e}")))?;
-        let service = router.with_state(admin.clone());
-        tokio::spawn(async move {
+        bound.push((flag, address, listener, router.with_state(admin.clone())));
+    }
+    let mut served = Vec::new();
+    for (flag, address, listener, service) in bound {
+        let task = tokio::spawn(async move {
             if let Err(e) = axum::serve(listener, service).await {
                 tracing::error!("{flag} {address}: {e}");
             }
         });
+        served.push(task.abort_handle());
     }
-    Ok(())
+    Ok(served)
 }

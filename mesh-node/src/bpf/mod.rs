@@ -5,7 +5,7 @@
 //! over what is pinned, replacing the programs in place.
 
 mod attach;
-mod cgroup;
+pub mod cgroup;
 mod direct;
 mod error;
 mod load;
@@ -132,6 +132,32 @@ impl Datapath {
     /// The kernel refuses.
     pub fn enrolled(&self) -> Result<Vec<u64>, DatapathError> {
         self.pods().enrolled()
+    }
+
+    /// Makes these the node's own addresses, in place of all before.
+    ///
+    /// # Errors
+    /// There are too many, or the kernel refuses.
+    pub fn set_node_addresses(&self, addresses: &[IpAddr]) -> Result<(), DatapathError> {
+        settings::put_node_addresses(&self.pins, addresses)
+    }
+
+    /// From now on the agent in this cgroup is told from the applications too: it has handed its pods over,
+    /// and still has connections.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn add_agent(&self, cgroup: u64) -> Result<(), DatapathError> {
+        settings::put_agents(&self.pins, &[self.agent, cgroup])
+    }
+
+    /// Removes what agents of other ABI versions pinned. To be called once every pod that they had is
+    /// enrolled here: until then theirs keep the pods closed.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn retire_other_versions(&self) -> Result<(), DatapathError> {
+        self.pins.retire_others()
     }
 
     /// The destination that the application dialled, for a socket accepted at the outbound port; none

@@ -30,6 +30,18 @@ impl Pins {
         Ok(Self { root })
     }
 
+    /// Removes the pins of all other versions.
+    pub(super) fn retire_others(&self) -> Result<(), DatapathError> {
+        let bpffs = self.root.parent().unwrap_or(&self.root);
+        for version in versions(bpffs)? {
+            if version != self.root {
+                remove_version(&version)?;
+                tracing::info!("removed the pins of another version: {}", version.display());
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.root.join("maps").join(name)
     }
@@ -121,25 +133,11 @@ pub(super) fn remove_link(path: &Path) -> Result<(), DatapathError> {
 pub fn uninstall(bpffs: &Path) -> Result<(), DatapathError> {
     require_bpffs(bpffs)?;
     let failed = |source| DatapathError::Pin(bpffs.to_owned(), source);
-    let entries = match fs::read_dir(bpffs) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(failed(e)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        let version = name.to_str().and_then(|name| name.strip_prefix('v'));
-        if version.is_some_and(|version| version.parse::<u32>().is_ok()) {
-            // Pods first: while one is captured inbound, the rest of the data path stays.
-            for directory in ["pods", "links"] {
-                remove_links(&entry.path().join(directory))?;
-            }
-            for directory in ["pods", "links", "progs", "maps"] {
-                remove_directory(&entry.path().join(directory))?;
-            }
-            remove_directory(&entry.path())?;
-        }
+    if !bpffs.exists() {
+        return Ok(());
+    }
+    for version in versions(bpffs)? {
+        remove_version(&version)?;
     }
     match fs::remove_dir(bpffs) {
         // A mount point, or a directory with somebody else's pins, stays.
@@ -153,6 +151,32 @@ pub fn uninstall(bpffs: &Path) -> Result<(), DatapathError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The directories of all versions.
+fn versions(bpffs: &Path) -> Result<Vec<PathBuf>, DatapathError> {
+    let failed = |source| DatapathError::Pin(bpffs.to_owned(), source);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(bpffs).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let version = name.to_str().and_then(|name| name.strip_prefix('v'));
+        if version.is_some_and(|version| version.parse::<u32>().is_ok()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+fn remove_version(version: &Path) -> Result<(), DatapathError> {
+    // Pods first: while one is captured inbound, the rest of the data path stays.
+    for directory in ["pods", "links"] {
+        remove_links(&version.join(directory))?;
+    }
+    for directory in ["pods", "links", "progs", "maps"] {
+        remove_directory(&version.join(directory))?;
+    }
+    remove_directory(version)
 }
 
 fn remove_links(directory: &Path) -> Result<(), DatapathError> {

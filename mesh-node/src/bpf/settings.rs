@@ -5,8 +5,9 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData};
 use ipnet::IpNet;
-use mesh_common::abi::{Address, Agent, map};
+use mesh_common::abi::{Address, Agent, MAX_AGENTS, map};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::DatapathOptions;
 use super::error::DatapathError;
@@ -21,21 +22,37 @@ pub(super) fn apply(
     options: &DatapathOptions,
     agent: u64,
 ) -> Result<(), DatapathError> {
-    let mut agents: Array<MapData, Abi<Agent>> =
-        pins.typed(map::AGENT, |map: Map| map.try_into())?;
-    agents
-        .set(0, Abi(Agent { cgroup: agent }), 0)
-        .map_err(|source| DatapathError::map(map::AGENT, source))?;
-    let nodes = options
-        .node_addresses
-        .iter()
-        .map(|&address| Abi(Address::from(address)));
-    let nodes: Vec<_> = nodes.collect();
-    sync(pins, map::NODE_ADDRESSES, &nodes, |a, b| a.0 == b.0)?;
+    put_agents(pins, &[agent])?;
+    put_node_addresses(pins, &options.node_addresses)?;
     sync(pins, map::EXCLUDED_PORTS, &options.exclude_ports, |a, b| {
         a == b
     })?;
     sync_cidrs(pins, &options.exclude_cidrs)
+}
+
+/// Puts these cgroups first among those of agents; an agent that has not ended yet stays known.
+pub(super) fn put_agents(pins: &Pins, cgroups: &[u64]) -> Result<(), DatapathError> {
+    let failed = |source| DatapathError::map(map::AGENT, source);
+    let mut held: Array<MapData, Abi<Agent>> = pins.typed(map::AGENT, |map: Map| map.try_into())?;
+    let mut wanted = cgroups.to_vec();
+    for slot in 0..MAX_AGENTS {
+        let known = held.get(&slot, 0).map_err(failed)?.0.cgroup;
+        if known != 0 && !wanted.contains(&known) {
+            wanted.push(known);
+        }
+    }
+    wanted.resize(MAX_AGENTS as usize, 0);
+    for (slot, cgroup) in (0..).zip(wanted) {
+        held.set(slot, Abi(Agent { cgroup }), 0).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Makes these the node's addresses.
+pub(super) fn put_node_addresses(pins: &Pins, addresses: &[IpAddr]) -> Result<(), DatapathError> {
+    let nodes = addresses.iter().map(|&ip| Abi(Address::from(ip)));
+    let nodes: Vec<_> = nodes.collect();
+    sync(pins, map::NODE_ADDRESSES, &nodes, |a, b| a.0 == b.0)
 }
 
 fn sync<K: Pod>(

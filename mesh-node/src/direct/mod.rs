@@ -168,6 +168,15 @@ impl Direct {
         let _ = stopped.await;
     }
 
+    /// Ends this agent's part in the fast path and leaves everything as it is: another agent has taken
+    /// over.
+    pub async fn hand_over(&self) {
+        let Some(shared) = &self.0 else { return };
+        let (done, stopped) = oneshot::channel();
+        shared.tell(Control::HandOver { done });
+        let _ = stopped.await;
+    }
+
     /// Exemptions in force now.
     #[must_use]
     pub fn exemptions(&self) -> usize {

@@ -52,6 +52,17 @@ pub(super) enum Control {
         deadline: Duration,
         done: oneshot::Sender<()>,
     },
+    HandOver {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// How it is to end.
+#[derive(Debug)]
+enum End {
+    Stop(Duration, oneshot::Sender<()>),
+    /// Another agent goes on.
+    HandOver(oneshot::Sender<()>),
 }
 
 /// Where it hears it.
@@ -148,11 +159,14 @@ impl Worker {
 
     /// Does what it is told before there was any state; what is open nobody can judge when it ends.
     fn is_told_to_stop(&mut self, control: Control) -> bool {
-        let stop = self.control(control);
-        if stop.is_some() {
-            self.fast_path.cut_all(DRAINED);
+        match self.control(control) {
+            None => false,
+            Some(End::Stop(..)) => {
+                self.fast_path.cut_all(DRAINED);
+                true
+            }
+            Some(End::HandOver(_)) => true,
         }
-        stop.is_some()
     }
 
     async fn serve(&mut self) -> io::Result<()> {
@@ -172,10 +186,20 @@ impl Worker {
                 },
                 control = self.inbox.control.recv() => match control {
                     None => return Ok(()),
-                    Some(control) => if let Some((deadline, done)) = self.control(control) {
-                        self.stop(deadline).await?;
-                        let _ = done.send(());
-                        return Ok(());
+                    Some(control) => match self.control(control) {
+                        None => {}
+                        Some(End::Stop(deadline, done)) => {
+                            self.stop(deadline).await?;
+                            let _ = done.send(());
+                            return Ok(());
+                        }
+                        Some(End::HandOver(done)) => {
+                            // The successor knows of no exemption but its own.
+                            self.fast_path.close();
+                            self.take_events();
+                            let _ = done.send(());
+                            return Ok(());
+                        }
                     },
                 },
                 Some(candidate) = self.inbox.candidates.recv() => self.fast_path.consider(candidate),
@@ -194,7 +218,7 @@ impl Worker {
     }
 
     /// Does what it is told; returns the order to stop.
-    fn control(&mut self, control: Control) -> Option<(Duration, oneshot::Sender<()>)> {
+    fn control(&mut self, control: Control) -> Option<End> {
         match control {
             Control::Joined(pod) => self.fast_path.joined(pod),
             Control::Left(cookie) => self.fast_path.left(cookie),
@@ -202,7 +226,8 @@ impl Worker {
             Control::Describe(reply) => {
                 let _ = reply.send(self.fast_path.describe());
             }
-            Control::Stop { deadline, done } => return Some((deadline, done)),
+            Control::Stop { deadline, done } => return Some(End::Stop(deadline, done)),
+            Control::HandOver { done } => return Some(End::HandOver(done)),
         }
         None
     }

@@ -10,12 +10,17 @@ const FILE: &str = "pods.json";
 
 /// One enrolled pod.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct StoredPod {
     /// Kubernetes namespace.
     pub namespace: String,
     /// Pod name.
     pub name: String,
+    /// `metadata.uid`; empty when it is not known.
+    #[serde(default)]
+    pub uid: String,
+    /// Its sandbox, as the container runtime names it; empty when it is not known.
+    #[serde(default)]
+    pub container: String,
     /// Where its network namespace can be opened.
     pub netns: PathBuf,
     /// Cookie of that network namespace: a path that leads to another one is not this pod.
@@ -66,16 +71,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`], naming the file.
     pub fn save(&self, pods: &[StoredPod]) -> Result<(), StoreError> {
-        let failed = |e| StoreError::Io(self.path.clone(), e);
-        let text = serde_json::to_vec_pretty(pods)
-            .map_err(|e| StoreError::Damaged(self.path.clone(), e))?;
-        let next = self.path.with_extension("json.new");
-        let mut file = fs::File::create(&next).map_err(failed)?;
-        file.write_all(&text)
-            .and_then(|()| file.sync_all())
-            .map_err(failed)?;
-        fs::rename(&next, &self.path).map_err(failed)
+        replace(&self.path, &pods)
     }
+}
+
+/// Replaces a file in one step.
+pub(super) fn replace(path: &Path, content: &impl Serialize) -> Result<(), StoreError> {
+    let failed = |e| StoreError::Io(path.to_owned(), e);
+    let text =
+        serde_json::to_vec_pretty(content).map_err(|e| StoreError::Damaged(path.to_owned(), e))?;
+    let next = path.with_extension("json.new");
+    let mut file = fs::File::create(&next).map_err(failed)?;
+    file.write_all(&text)
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
+    fs::rename(&next, path).map_err(failed)
 }
 
 #[cfg(test)]
@@ -86,6 +96,8 @@ mod tests {
         StoredPod {
             namespace: "shop".into(),
             name: name.into(),
+            uid: "u".into(),
+            container: String::new(),
             netns: format!("/run/netns/{name}").into(),
             cookie: 7,
         }

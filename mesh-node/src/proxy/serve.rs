@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, ready};
@@ -19,7 +19,7 @@ use super::{dial, inbound, outbound, plaintext};
 use crate::hbone;
 use crate::pod::Pod;
 use crate::socket::Socket;
-use crate::sys::{Netns, watch_listener};
+use crate::sys::{Netns, netns_cookie, watch_listener};
 
 const OUTBOUND: u16 = 15001;
 const PLAINTEXT: u16 = 15006;
@@ -67,6 +67,55 @@ impl Listeners {
             let sets = (0..workers.listening()).map(set);
             Ok(Self(sets.collect::<io::Result<_>>()?))
         })?
+    }
+
+    /// Takes over the listeners of an agent before this one: what [`Listeners::share`] gave. They are served
+    /// as they are, on however many workers there were: each has connections of its own waiting.
+    ///
+    /// # Errors
+    /// These are not the three listeners of each worker in `netns`.
+    pub fn adopt(sockets: Vec<OwnedFd>, netns: &Netns) -> io::Result<Self> {
+        let mut sockets = sockets.into_iter();
+        let mut next = |port| -> io::Result<Option<TcpListener>> {
+            let Some(socket) = sockets.next() else {
+                return Ok(None);
+            };
+            let socket = RawSocket::from(socket);
+            let bound = socket.local_addr()?.as_socket().map(|at| at.port());
+            let listens = socket.is_listener()? && bound == Some(port);
+            if !listens || netns_cookie(&socket)? != netns.cookie() {
+                let why = format!("a socket that is no listener on port {port} of the pod");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+            socket.set_nonblocking(true)?;
+            Ok(Some(socket.into()))
+        };
+        let mut sets = Vec::new();
+        while let Some(outbound) = next(OUTBOUND)? {
+            let missing = || io::Error::new(io::ErrorKind::InvalidData, "a listener is missing");
+            sets.push(Set {
+                outbound,
+                plaintext: next(PLAINTEXT)?.ok_or_else(missing)?,
+                hbone: next(hbone::PORT)?.ok_or_else(missing)?,
+            });
+        }
+        match sets.is_empty() {
+            true => Err(io::Error::new(io::ErrorKind::InvalidData, "no listeners")),
+            false => Ok(Self(sets)),
+        }
+    }
+
+    /// Descriptors of the same sockets, for [`Listeners::adopt`].
+    ///
+    /// # Errors
+    /// The process has no descriptors left.
+    pub fn share(&self) -> io::Result<Vec<OwnedFd>> {
+        let all = self
+            .0
+            .iter()
+            .flat_map(|set| [&set.outbound, &set.plaintext, &set.hbone]);
+        all.map(|listener| listener.as_fd().try_clone_to_owned())
+            .collect()
     }
 
     /// One socket of each kind, to which packets are steered; its set shares them.

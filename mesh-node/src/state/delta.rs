@@ -2,20 +2,29 @@
 //! complaints out.
 //!
 //! A resource that cannot be used is refused (NACK) by name and its last good version stays; the other
-//! resources of the same response are applied. Nothing is published before both types were answered once,
-//! so that no connection is judged by workloads without their policies.
+//! resources of the same response are applied. No state is published before workloads and policies were
+//! both answered once, so that no connection is judged by workloads without their policies. Who is enrolled
+//! on this node is asked for by name, and published apart from that.
 
 use mesh_common::proto::security::Authorization;
+use mesh_common::proto::weft::enrolment::Enrolment;
 use mesh_common::proto::workload::Address;
 use mesh_common::proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource, Status};
 use mesh_common::snapshot::{Snapshot, SnapshotBuilder};
 use prost::Message;
 use std::collections::HashMap;
 
+use crate::enroll::{Answer, KnownPod};
+
 /// Type URL of workloads and services.
 pub(super) const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
 /// Type URL of policies.
 pub(super) const AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
+
+/// Type URL of who is enrolled.
+pub(super) const ENROLMENT: &str = "type.googleapis.com/weft.enrolment.Enrolment";
+/// The resource with the namespaces that are in the mesh.
+const NAMESPACES: &str = "namespaces";
 
 /// google.rpc.Code.INVALID_ARGUMENT
 const INVALID_ARGUMENT: i32 = 3;
@@ -26,15 +35,19 @@ const NAMED_IN_NACK: usize = 10;
 enum Kind {
     Address,
     Authorization,
+    Enrolment,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Address, Self::Authorization];
+    const ALL: [Self; 3] = [Self::Address, Self::Authorization, Self::Enrolment];
+    /// What a state is made of.
+    const STATE: [Self; 2] = [Self::Address, Self::Authorization];
 
     fn type_url(self) -> &'static str {
         match self {
             Self::Address => ADDRESS,
             Self::Authorization => AUTHORIZATION,
+            Self::Enrolment => ENROLMENT,
         }
     }
 }
@@ -53,6 +66,10 @@ pub(super) struct Delta {
     builder: SnapshotBuilder,
     addresses: Held,
     authorizations: Held,
+    enrolments: Held,
+    /// The resource with the pods of this node; none when nobody asks who is enrolled.
+    node: Option<String>,
+    answer: Answer,
 }
 
 /// What follows from a response.
@@ -62,11 +79,21 @@ pub(super) struct Outcome {
     pub(super) reply: DeltaDiscoveryRequest,
     /// The new state, once there is a complete one.
     pub(super) snapshot: Option<Snapshot>,
+    /// Who is enrolled, when that was answered.
+    pub(super) answer: Option<Answer>,
     /// Each resource that was refused, with the reason.
     pub(super) refused: Vec<String>,
 }
 
 impl Delta {
+    /// A subscription that also asks who is enrolled on this node.
+    pub(super) fn with_enrolment(node: &str) -> Self {
+        Self {
+            node: Some(format!("node/{node}")),
+            ..Self::default()
+        }
+    }
+
     /// The requests that begin a stream: everything is subscribed, and what is held is stated.
     pub(super) fn first_requests(&self) -> Vec<DeltaDiscoveryRequest> {
         let request = |kind: Kind| DeltaDiscoveryRequest {
@@ -74,7 +101,14 @@ impl Delta {
             initial_resource_versions: self.held(kind).versions.clone(),
             ..Default::default()
         };
-        Kind::ALL.map(request).into()
+        let mut requests = Vec::from(Kind::STATE.map(request));
+        if let Some(node) = &self.node {
+            requests.push(DeltaDiscoveryRequest {
+                resource_names_subscribe: vec![node.clone(), NAMESPACES.into()],
+                ..request(Kind::Enrolment)
+            });
+        }
+        requests
     }
 
     /// Takes a response.
@@ -94,6 +128,7 @@ impl Delta {
             return Outcome {
                 reply: reply(type_url, nonce, &[&why]),
                 snapshot: None,
+                answer: None,
                 refused: vec![why],
             };
         };
@@ -107,11 +142,13 @@ impl Delta {
             }
         }
         self.held_mut(kind).answered = true;
-        let complete = Kind::ALL.into_iter().all(|kind| self.held(kind).answered);
+        let complete = Kind::STATE.into_iter().all(|kind| self.held(kind).answered);
         let named: Vec<&str> = refused.iter().map(String::as_str).collect();
         Outcome {
             reply: reply(type_url, nonce, &named),
-            snapshot: complete.then(|| self.builder.to_snapshot()),
+            snapshot: (complete && !matches!(kind, Kind::Enrolment))
+                .then(|| self.builder.to_snapshot()),
+            answer: matches!(kind, Kind::Enrolment).then(|| self.answer.clone()),
             refused,
         }
     }
@@ -170,6 +207,18 @@ impl Delta {
                     .upsert_address(name, address)
                     .map_err(|e| about(&e))
             }
+            Kind::Enrolment => {
+                let enrolment = Enrolment::decode(&*any.value).map_err(|e| about(&e))?;
+                if name == NAMESPACES {
+                    self.answer.namespaces = enrolment.namespaces.into_iter().collect();
+                } else if self.node.as_deref() == Some(name) {
+                    let pods = enrolment.pods.into_iter().map(KnownPod::try_from);
+                    self.answer.pods = pods.collect::<Result<_, _>>().map_err(|e| about(&e))?;
+                } else {
+                    return Err(about(&"it was not asked for"));
+                }
+                Ok(())
+            }
             Kind::Authorization => match Authorization::decode(&*any.value) {
                 Ok(policy) => self
                     .builder
@@ -187,6 +236,9 @@ impl Delta {
         match kind {
             Kind::Address => self.builder.remove_address(name),
             Kind::Authorization => self.builder.remove_policy(name),
+            Kind::Enrolment if name == NAMESPACES => self.answer.namespaces.clear(),
+            Kind::Enrolment if self.node.as_deref() == Some(name) => self.answer.pods.clear(),
+            Kind::Enrolment => {}
         }
         self.held_mut(kind).versions.remove(name);
     }
@@ -195,6 +247,7 @@ impl Delta {
         match kind {
             Kind::Address => &self.addresses,
             Kind::Authorization => &self.authorizations,
+            Kind::Enrolment => &self.enrolments,
         }
     }
 
@@ -202,6 +255,7 @@ impl Delta {
         match kind {
             Kind::Address => &mut self.addresses,
             Kind::Authorization => &mut self.authorizations,
+            Kind::Enrolment => &mut self.enrolments,
         }
     }
 }

@@ -28,6 +28,7 @@ use std::time::SystemTime;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::enroll::Answer;
 use controller::Controller;
 
 /// How the agent stands with the controller.
@@ -47,27 +48,45 @@ pub struct SyncStatus {
 #[derive(Clone, Debug)]
 pub struct State {
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    answers: watch::Receiver<Option<Arc<Answer>>>,
     status: watch::Receiver<SyncStatus>,
 }
 
 impl State {
     /// Starts to follow the controller, on the tokio runtime of the caller. It ends when every clone and
-    /// every receiver is gone. The controller need not be there yet.
+    /// every receiver is gone. The controller need not be there yet. Who is enrolled on this node is asked
+    /// for when `enrolment` says so; until that is answered it is what `last` was.
     ///
     /// # Errors
     /// When the controller's URL is unusable.
-    pub fn start(options: StateOptions) -> Result<Self, ControllerError> {
+    pub fn start(
+        options: StateOptions,
+        enrolment: bool,
+        last: Option<Answer>,
+    ) -> Result<Self, ControllerError> {
         let controller = Controller::new(options)?;
         let runtime = Handle::try_current().map_err(|_| ControllerError::NoRuntime)?;
         let (publish, snapshot) = watch::channel(Arc::default());
+        let (answer, answers) = watch::channel(last.map(Arc::new));
         let (status_sender, status) = watch::channel(SyncStatus::default());
         let client = xds::Client {
             controller,
             publish,
+            answers: enrolment.then_some(answer),
             status: status_sender,
         };
         runtime.spawn(client.run());
-        Ok(Self { snapshot, status })
+        Ok(Self {
+            snapshot,
+            answers,
+            status,
+        })
+    }
+
+    /// Who is enrolled on this node, by the controller's last answer; none until the first.
+    #[must_use]
+    pub fn answers(&self) -> watch::Receiver<Option<Arc<Answer>>> {
+        self.answers.clone()
     }
 
     /// The newest state; empty until the first complete one.

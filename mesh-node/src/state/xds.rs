@@ -17,6 +17,7 @@ use super::controller::{Controller, ControllerError};
 use super::delta::Delta;
 use super::node;
 use super::schedule::Backoff;
+use crate::enroll::Answer;
 
 /// The largest response that is read: about a million workloads. A controller that sends more, or lies,
 /// costs an error and not the node's memory.
@@ -30,6 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 pub(super) struct Client {
     pub(super) controller: Controller,
     pub(super) publish: watch::Sender<Arc<Snapshot>>,
+    /// Who is enrolled on this node; none when nobody wants to know.
+    pub(super) answers: Option<watch::Sender<Option<Arc<Answer>>>>,
     pub(super) status: watch::Sender<SyncStatus>,
 }
 
@@ -42,7 +45,10 @@ impl Client {
     }
 
     async fn keep_up(&self) {
-        let mut delta = Delta::default();
+        let mut delta = match self.answers {
+            Some(_) => Delta::with_enrolment(&self.controller.options().node_name),
+            None => Delta::default(),
+        };
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let Err(error) = self.stream(&mut delta, &mut backoff).await;
@@ -80,6 +86,9 @@ impl Client {
         {
             let outcome = delta.apply(response);
             backoff.reset();
+            if let (Some(answers), Some(answer)) = (&self.answers, outcome.answer) {
+                answers.send_replace(Some(Arc::new(answer)));
+            }
             self.applied(outcome.snapshot, &outcome.refused);
             replies.send(outcome.reply).await.map_err(|_| closed())?;
         }

@@ -1,5 +1,6 @@
 //! The addresses of a network namespace, asked of the kernel by rtnetlink.
 
+use rustix::net::netdevice::name_to_index;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,6 +9,11 @@ use super::netlink::{self, DUMP, Netlink};
 
 const REQUEST_ADDRESSES: u16 = 22;
 const NEW_ADDRESS: u16 = 20;
+/// Where the index of the device is.
+const DEVICE_AT: usize = 4;
+const SERVICES_DEVICE: &str = "kube-ipvs0";
+const GROUP_IPV4_ADDRESSES: u32 = 0x10;
+const GROUP_IPV6_ADDRESSES: u32 = 0x100;
 const ADDRESS_HEADER: usize = 8;
 const ATTRIBUTE_ADDRESS: u16 = 1;
 const ATTRIBUTE_LOCAL: u16 = 2;
@@ -19,6 +25,21 @@ const FLAG_DADFAILED: u8 = 0x08;
 /// # Errors
 /// The namespace cannot be entered, or the kernel does not answer.
 pub fn interface_addresses(netns: &Netns) -> io::Result<Vec<IpAddr>> {
+    addresses_beside(netns, None)
+}
+
+/// The same for a node: without the virtual addresses of services, which kube-proxy gives to a device of its own
+/// in its IPVS mode.
+///
+/// # Errors
+/// The namespace cannot be entered, or the kernel does not answer.
+pub fn node_addresses(netns: &Netns) -> io::Result<Vec<IpAddr>> {
+    let socket = netns.run(|| Netlink::open(None))??;
+    let index = name_to_index(socket.as_fd(), SERVICES_DEVICE);
+    addresses_beside(netns, index.ok())
+}
+
+fn addresses_beside(netns: &Netns, device: Option<u32>) -> io::Result<Vec<IpAddr>> {
     let socket = netns.run(|| Netlink::open(None))??;
     let mut addresses = Vec::new();
     socket.ask(
@@ -26,7 +47,7 @@ pub fn interface_addresses(netns: &Netns) -> io::Result<Vec<IpAddr>> {
         DUMP,
         &[0; ADDRESS_HEADER],
         |kind, body| {
-            if kind == NEW_ADDRESS {
+            if kind == NEW_ADDRESS && device != Some(netlink::u32_at(body, DEVICE_AT)?) {
                 addresses.extend(parse_address(body)?);
             }
             Ok(())
@@ -35,6 +56,29 @@ pub fn interface_addresses(netns: &Netns) -> io::Result<Vec<IpAddr>> {
     addresses.sort_by_key(IpAddr::is_ipv6);
     addresses.dedup();
     Ok(addresses)
+}
+
+/// Tells when the addresses of a network namespace have changed.
+#[derive(Debug)]
+pub struct AddressChanges(Netlink);
+
+impl AddressChanges {
+    /// Changes from now on.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered.
+    pub fn of(netns: &Netns) -> io::Result<Self> {
+        let groups = GROUP_IPV4_ADDRESSES | GROUP_IPV6_ADDRESSES;
+        Ok(Self(netns.run(|| Netlink::listen(None, groups))??))
+    }
+
+    /// Blocks until there was a change.
+    ///
+    /// # Errors
+    /// The kernel does not tell any more.
+    pub fn wait(&self) -> io::Result<()> {
+        self.0.wait()
+    }
 }
 
 fn parse_address(body: &[u8]) -> io::Result<Option<IpAddr>> {

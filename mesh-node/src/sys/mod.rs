@@ -15,7 +15,7 @@ mod netns;
 pub mod sock_diag;
 mod watch;
 
-pub use addresses::interface_addresses;
+pub use addresses::{AddressChanges, interface_addresses, node_addresses};
 pub use memory::release_unused;
 pub use netns::{Netns, netns_cookie};
 pub use watch::{watch_arrival, watch_listener, watch_stream};

@@ -4,7 +4,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::net::{bind, recv, send, socket_with};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -29,10 +29,29 @@ pub(super) struct Netlink(OwnedFd);
 impl Netlink {
     /// A socket in the current thread's network namespace.
     pub(super) fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+        Self::listen(protocol, 0)
+    }
+
+    /// The same, which is also told what the kernel tells these groups.
+    pub(super) fn listen(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
         let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
         let socket = socket_with(family, SocketType::RAW, flags, protocol)?;
-        bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+        bind(&socket, &SocketAddrNetlink::new(0, groups))?;
         Ok(Self(socket))
+    }
+
+    /// Waits until the groups are told something.
+    pub(super) fn wait(&self) -> io::Result<()> {
+        match recv(&self.0, &mut vec![0; BUFFER][..], RecvFlags::empty()) {
+            // More was told than there was room for: that is news as well.
+            Ok(_) | Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Its descriptor.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// Sends one request and hands each answer (kind and body) to `each`, until the last.

@@ -13,6 +13,7 @@ pub(crate) type LabelSet = [(Arc<str>, Arc<str>)];
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Pod {
     pub(crate) name: ObjectName,
+    pub(crate) uid: Box<str>,
     pub(crate) labels: Arc<LabelSet>,
     pub(crate) created: Option<i64>,
     pub(crate) service_account: Arc<str>,
@@ -86,6 +87,7 @@ impl Pods {
                 namespace: names.get(&*pod.meta.name.namespace),
                 name: pod.meta.name.name,
             },
+            uid: pod.uid.into(),
             created: pod.meta.created,
             service_account: names.get(&*pod.service_account),
             node: names.get(&*pod.node),

@@ -14,6 +14,7 @@ fn pod(name: &str, addresses: &[&str]) -> Pod {
     Pod {
         namespace: "shop".into(),
         name: name.into(),
+        uid: String::new(),
         netns: Netns::open("/proc/self/ns/net").unwrap(),
         netns_path: "/proc/self/ns/net".into(),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),

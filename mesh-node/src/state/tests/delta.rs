@@ -1,5 +1,7 @@
-use crate::state::delta::{ADDRESS, AUTHORIZATION, Delta};
+use crate::enroll::Verdict;
+use crate::state::delta::{ADDRESS, AUTHORIZATION, Delta, ENROLMENT};
 use mesh_common::proto::security::{Authorization, Scope};
+use mesh_common::proto::weft::enrolment::{self, Enrolment};
 use mesh_common::proto::workload::{Address, Workload, address::Type};
 use mesh_common::proto::xds::{DeltaDiscoveryResponse, Resource};
 use prost::Message;
@@ -257,4 +259,45 @@ fn a_refusal_stays_short_however_much_is_wrong() {
         message.ends_with("and 990 more") && message.len() < 4096,
         "{message}"
     );
+}
+
+#[test]
+fn who_is_enrolled_is_asked_for_by_name_and_published_apart() {
+    let mut delta = Delta::with_enrolment("n1");
+    let [_, _, asked] = delta.first_requests().try_into().unwrap();
+    assert_eq!(asked.type_url, ENROLMENT);
+    assert_eq!(
+        asked.resource_names_subscribe,
+        ["node/n1", "namespaces"].map(String::from)
+    );
+    let pod = enrolment::Pod {
+        uid: "u1".into(),
+        namespace: "shop".into(),
+        name: "web".into(),
+        enrolled: true,
+        addresses: vec![vec![10, 0, 0, 1]],
+    };
+    let node = Enrolment {
+        pods: vec![pod],
+        ..Enrolment::default()
+    };
+    let node = |version| resource(ENROLMENT, "node/n1", version, node.encode_to_vec());
+    let first = delta.apply(response(ENROLMENT, "1", vec![node("1")], &["namespaces"]));
+    assert!(first.snapshot.is_none() && first.refused.is_empty());
+    let answer = first.answer.unwrap();
+    assert!(answer.namespaces.is_empty());
+    assert_eq!(answer.verdict("shop", "web", "u1"), Verdict::Known(true));
+    let held = &delta.first_requests()[2].initial_resource_versions;
+    assert_eq!(held["node/n1"], "1");
+
+    let other = resource(ENROLMENT, "node/n2", "1", Vec::new());
+    let refused = delta.apply(response(ENROLMENT, "2", vec![other], &[]));
+    assert!(
+        refused.refused[0].contains("node/n2"),
+        "{:?}",
+        refused.refused
+    );
+    let gone = delta.apply(response(ENROLMENT, "3", vec![], &["node/n1"]));
+    let verdict = gone.answer.unwrap().verdict("shop", "web", "u1");
+    assert_eq!(verdict, Verdict::ByNamespace(false));
 }

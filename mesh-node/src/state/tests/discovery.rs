@@ -12,7 +12,7 @@ async fn first(stream: &mut Stream) -> [DeltaDiscoveryRequest; 2] {
 
 /// A state that has one workload and one policy, and its stream.
 async fn synced(controller: &mut Controller) -> (State, Stream) {
-    let state = State::start(controller.options()).unwrap();
+    let state = State::start(controller.options(), false, None).unwrap();
     let mut stream = controller.stream().await;
     first(&mut stream).await;
     let resources = vec![workload("web", "1", &[10, 0, 0, 1])];
@@ -48,7 +48,7 @@ async fn failing(state: &State, text: &str) -> String {
 #[tokio::test]
 async fn the_first_state_needs_both_types() {
     let mut controller = Controller::up();
-    let state = State::start(controller.options()).unwrap();
+    let state = State::start(controller.options(), false, None).unwrap();
     let mut stream = controller.stream().await;
     assert_eq!(stream.metadata.get("clusterid").unwrap(), "cluster-1");
     assert_eq!(
@@ -150,7 +150,7 @@ async fn a_reconnect_states_what_is_held_and_learns_what_went() {
 #[tokio::test]
 async fn a_controller_that_is_down_at_the_start_and_later() {
     let mut controller = Controller::down();
-    let state = State::start(controller.options()).unwrap();
+    let state = State::start(controller.options(), false, None).unwrap();
     let error = failing(&state, "cannot connect").await;
     assert!(
         error.contains("127.0.0.1") && error.contains("refused"),
@@ -190,7 +190,7 @@ async fn a_wrong_token_is_named_and_a_new_one_is_read() {
     let mut controller = Controller::up();
     let token = controller.file("token");
     std::fs::write(&token, "wrong").unwrap();
-    let state = State::start(controller.options()).unwrap();
+    let state = State::start(controller.options(), false, None).unwrap();
     let error = failing(&state, "refuses the token").await;
     let path = token.display().to_string();
     assert!(
@@ -209,7 +209,7 @@ async fn files_that_are_no_good_are_named() {
     let good_ca = std::fs::read_to_string(&ca).unwrap();
     std::fs::write(&ca, "no certificate").unwrap();
     std::fs::write(&token, " \n").unwrap();
-    let state = State::start(controller.options()).unwrap();
+    let state = State::start(controller.options(), false, None).unwrap();
     assert!(
         failing(&state, "ca.pem")
             .await
@@ -240,7 +240,7 @@ async fn a_bad_url_is_refused_at_once() {
             controller: url.into(),
             ..good.clone()
         };
-        match State::start(options) {
+        match State::start(options, false, None) {
             Err(ControllerError::Url(named, _)) => assert_eq!(named, url),
             other => panic!("{url}: {other:?}"),
         }

@@ -50,6 +50,7 @@ pub fn pod(size: Size, number: u32, ready: bool) -> Object {
     ];
     let labels = labels.map(|(key, value)| (key.to_owned(), value));
     Object::Pod(Box::new(Pod {
+        uid: String::new(),
         meta: meta(&namespace_name(number / NAMESPACE), &name, labels.into()),
         service_account: deployment.as_str().into(),
         node: node_name(number % size.nodes).into(),

@@ -32,17 +32,41 @@ pub(crate) enum Behaviour {
     PushSmall { limit: u64, seconds: u64 },
     /// Connect, say so, and say how it ended. Sends nothing.
     Idle,
+    /// Connect at once, say a word to an echo server, print that it came back.
+    Say { word: String },
+    /// The same over one connection after another until a line is read, then print how many there were and how
+    /// many failed.
+    SayAgain { word: String },
+    /// Over one connection: say a word for each line that is read, print that it came back.
+    Talk { word: String },
     /// Send a stream to an echo server without a pause and check what comes back, until told to end it.
     Busy { seed: u64 },
 }
 
 pub(crate) fn run(server: SocketAddr, behaviour: &Behaviour) -> Result<()> {
-    if let Behaviour::Many { connections, bytes } = behaviour {
-        return many(server, *connections, *bytes);
+    match behaviour {
+        Behaviour::Many { connections, bytes } => return many(server, *connections, *bytes),
+        Behaviour::Say { word } => {
+            say(server, word)?;
+            println!("heard {word}");
+            return Ok(());
+        }
+        Behaviour::SayAgain { word } => return say_again(server, word),
+        _ => {}
     }
     let mut tcp = TcpStream::connect(server).with_context(|| format!("connect to {server}"))?;
     match behaviour {
-        Behaviour::Many { .. } => {}
+        Behaviour::Many { .. } | Behaviour::Say { .. } | Behaviour::SayAgain { .. } => {}
+        Behaviour::Talk { word } => {
+            println!("connected");
+            for line in std::io::stdin().lines() {
+                line?;
+                tcp.write_all(word.as_bytes())?;
+                let mut heard = vec![0; word.len()];
+                tcp.read_exact(&mut heard)?;
+                println!("heard");
+            }
+        }
         Behaviour::Send { bytes, seed } => {
             send(&tcp, *bytes, *seed)?;
             tcp.shutdown(Shutdown::Write)?;
@@ -98,6 +122,39 @@ pub(crate) fn run(server: SocketAddr, behaviour: &Behaviour) -> Result<()> {
         }
         Behaviour::Busy { seed } => println!("{}", busy(&tcp, *seed)?),
     }
+    Ok(())
+}
+
+fn say(server: SocketAddr, word: &str) -> Result<()> {
+    let mut tcp = TcpStream::connect(server).context("connect")?;
+    tcp.write_all(word.as_bytes()).context("write")?;
+    tcp.shutdown(Shutdown::Write).context("shutdown")?;
+    let mut heard = String::new();
+    tcp.read_to_string(&mut heard).context("read")?;
+    ensure!(heard == word, "{heard:?} came back");
+    Ok(())
+}
+
+fn say_again(server: SocketAddr, word: &str) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    std::thread::spawn(move || {
+        // The end of the input ends it too.
+        let _ = std::io::stdin().read_line(&mut String::new());
+        told.store(true, Ordering::Release);
+    });
+    println!("connected");
+    let (mut done, mut failed, mut why) = (0_u64, 0_u64, String::new());
+    while !stop.load(Ordering::Acquire) {
+        match say(server, word) {
+            Ok(()) => done += 1,
+            Err(e) => {
+                failed += 1;
+                why = format!("{e:#}");
+            }
+        }
+    }
+    println!("{done} done, {failed} failed {why}");
     Ok(())
 }
 
