@@ -32,6 +32,8 @@ fn dial(from: &Path, to: SocketAddr) -> Result<Seen> {
     netns::within(from, || -> Result<Seen> {
         let mut tcp = match TcpStream::connect_timeout(&to, LIMIT) {
             Err(e) if e.kind() == ErrorKind::ConnectionRefused => return Ok(Seen::Refused),
+            // The reset came before the timed connect looked whether it was through.
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => return Ok(Seen::Cut),
             result => result.with_context(|| format!("cannot connect to {to}"))?,
         };
         tcp.set_read_timeout(Some(LIMIT))?;
