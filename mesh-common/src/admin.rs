@@ -80,7 +80,7 @@ pub struct ConnectionStatus {
     pub service: Option<String>,
     /// `mutual_tls`, `direct` or `none`, as in the access log.
     pub security: String,
-    /// What policy said; none at an end that does not decide.
+    /// What policy says of it now; none at an end that does not decide.
     pub verdict: Option<VerdictStatus>,
     /// Bytes from the client to the server.
     pub bytes_from_client: u64,
@@ -104,7 +104,7 @@ pub struct PartyStatus {
     pub identity: Option<SpiffeId>,
 }
 
-/// What policy said of a connection.
+/// What policy says of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VerdictStatus {

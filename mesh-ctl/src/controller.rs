@@ -1,14 +1,15 @@
 //! Puts the parts together: source -> compile -> world -> discovery and certificates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use kube::Client;
 use mesh_common::proto::auth::istio_certificate_service_server::IstioCertificateServiceServer;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -19,6 +20,7 @@ use crate::compile::Compiler;
 use crate::config::Config;
 use crate::kubernetes::{self, ConnectError};
 use crate::lease::{self, Lease};
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::model::{Change, Objects};
 use crate::resources::{Step, World};
@@ -35,6 +37,8 @@ const MAX_STREAMS: u32 = 64;
 const MAX_HEADERS: u32 = 16 << 10;
 /// Held by the replica that publishes the root bundle.
 const ROOTS_LEASE: &str = "weft-root-bundle";
+/// After a restart all nodes come at once. The kernel resets some of those that find no place in its queue.
+const BACKLOG: u32 = 4096;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Streams are told to end; what has not by then is cut.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -118,7 +122,7 @@ pub struct Controller {
     /// Where the admin endpoints really listen.
     pub admin_address: SocketAddr,
     stop: CancellationToken,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    tasks: Tasks,
 }
 
 impl Controller {
@@ -176,13 +180,13 @@ impl Controller {
         };
         let clients = Clients::default();
         let serving = Serving::new(Arc::clone(&authority), config.server_name.clone())?;
-        let listener = listen("--listen", config.listen).await?;
-        let admin = listen("--admin-addr", config.admin_addr).await?;
+        let listener = listen("--listen", config.listen)?;
+        let admin = listen("--admin-addr", config.admin_addr)?;
         let (address, admin_address) = (
             local(&listener, config.listen),
             local(&admin, config.admin_addr),
         );
-        let connections = tls::accept(listener, serving.config()?, stop.clone());
+        let connections = tls::accept(listener, serving.config()?, metrics.clone(), stop.clone());
 
         let discovery = Discovery::new(
             world.clone(),
@@ -207,7 +211,7 @@ impl Controller {
                     let target = config.bundle_target();
                     let roots = Arc::clone(&authority);
                     let roots = bundle::Publisher::new(client, target, roots, metrics.clone());
-                    [holder, tokio::spawn(roots.run(held, stop.clone()))]
+                    (holder, roots.run(held, stop.clone()))
                 });
         let certificates = CertificateService::new(
             authority,
@@ -231,6 +235,7 @@ impl Controller {
                 ReceiverStream::new(connections),
                 stop.clone().cancelled_owned(),
             );
+        let sent = metrics.clone();
         let router = Admin {
             worlds: world,
             warnings: warned,
@@ -242,22 +247,28 @@ impl Controller {
         let http =
             axum::serve(admin, router).with_graceful_shutdown(stop.clone().cancelled_owned());
 
-        let mut tasks = vec![
-            tokio::spawn(follower.run(stop.clone())),
-            tokio::spawn(feed(publisher, stop.clone())),
-            tokio::spawn(serving.keep_fresh(stop.clone())),
-            tokio::spawn(async move {
-                if let Err(e) = grpc.await {
-                    tracing::error!(error = %e, "the gRPC server failed");
-                }
-            }),
-            tokio::spawn(async move {
-                if let Err(e) = http.await {
-                    tracing::error!(error = %e, "the admin server failed");
-                }
-            }),
-        ];
-        tasks.extend(publisher_of_roots.into_iter().flatten());
+        let mut tasks = Tasks::default();
+        tasks.spawn("the reader of the CA", follower.run(stop.clone()));
+        tasks.spawn("the compile stage", feed(publisher, stop.clone()));
+        tasks.spawn(
+            "the serving certificate's renewal",
+            serving.keep_fresh(stop.clone()),
+        );
+        tasks.spawn("the gRPC server", async move {
+            if let Err(e) = grpc.await {
+                tracing::error!(error = %e, "the gRPC server failed");
+            }
+        });
+        tasks.spawn("the admin server", async move {
+            if let Err(e) = http.await {
+                tracing::error!(error = %e, "the admin server failed");
+            }
+        });
+        tasks.spawn("the return of memory", memory::follow(sent, stop.clone()));
+        if let Some((holder, roots)) = publisher_of_roots {
+            tasks.spawn("the lease of the root bundle", ended(holder));
+            tasks.spawn("the publication of the root bundle", roots);
+        }
         tracing::info!(%address, %admin_address, "serving");
         Ok(Self {
             address,
@@ -267,17 +278,52 @@ impl Controller {
         })
     }
 
+    /// Completes when a part of the controller has ended that should run for as long as it serves, and
+    /// names it. The rest goes on, but what it says may get old.
+    pub async fn failed(&mut self) -> &'static str {
+        self.tasks.next().await
+    }
+
     /// Ends every stream with a reason and waits for what is under way, for a bounded time.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        let all = async {
-            for task in self.tasks {
-                let _ = task.await;
-            }
-        };
+        let mut tasks = self.tasks;
+        let all = async { while tasks.running.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN, all).await.is_err() {
             tracing::warn!(after = ?SHUTDOWN, "connections that did not end are cut");
         }
+    }
+}
+
+/// What runs until the controller stops.
+#[derive(Default)]
+struct Tasks {
+    running: JoinSet<()>,
+    names: HashMap<tokio::task::Id, &'static str>,
+}
+
+impl Tasks {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.names.insert(self.running.spawn(task).id(), name);
+    }
+
+    /// The next that ends; never when there is none.
+    async fn next(&mut self) -> &'static str {
+        let id = match self.running.join_next_with_id().await {
+            Some(Ok((id, ()))) => id,
+            Some(Err(e)) => e.id(),
+            None => std::future::pending().await,
+        };
+        self.names.get(&id).copied().unwrap_or("a task")
+    }
+}
+
+/// A task of another's, whose end counts as its own.
+async fn ended(task: JoinHandle<()>) {
+    if let Err(e) = task.await
+        && let Ok(panic) = e.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }
 
@@ -288,9 +334,17 @@ fn status_lease(client: &Client) -> Lease {
     Lease::new(client.clone(), &namespace, "weft-policy-status", &holder)
 }
 
-async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| StartError::Listen {
+fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|source| StartError::Listen {
         flag,
         address,
         source,
@@ -299,4 +353,20 @@ async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, 
 
 fn local(listener: &TcpListener, wanted: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_is_named_however_it_ends() {
+        let mut tasks = Tasks::default();
+        tasks.spawn("one that goes on", std::future::pending());
+        let panicking = tokio::spawn(async { panic!("on purpose") });
+        tasks.spawn("one that panics", ended(panicking));
+        assert_eq!(tasks.next().await, "one that panics");
+        tasks.spawn("one that returns", async {});
+        assert_eq!(tasks.next().await, "one that returns");
+    }
 }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod controller;
 pub mod kubernetes;
 pub mod lease;
+pub mod memory;
 pub mod meshctl;
 pub mod metrics;
 pub mod model;

@@ -3,10 +3,12 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory, FromArgMatches, Subcommand};
 use mesh_ctl::ca::command::Step;
 use mesh_ctl::config::Config;
 use mesh_ctl::controller::Controller;
+use mesh_ctl::memory;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -39,8 +41,7 @@ impl Invocation {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let invocation = Invocation::parse().unwrap_or_else(|e| e.exit());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -48,15 +49,17 @@ async fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let outcome = match invocation {
-        Invocation::Ca(step) => ca(&step).await,
-        Invocation::Serve(config) => run(*config).await,
-    };
+    let outcome = memory::runtime()
+        .context("cannot start the threads of the controller")
+        .and_then(|runtime| match invocation {
+            Invocation::Ca(step) => runtime.block_on(ca(&step)),
+            Invocation::Serve(config) => runtime.block_on(run(*config)),
+        });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             // One line for each problem.
-            for line in e.to_string().lines() {
+            for line in format!("{e:#}").lines() {
                 eprintln!("error: {line}");
             }
             ExitCode::FAILURE
@@ -72,14 +75,21 @@ async fn ca(step: &Step) -> anyhow::Result<()> {
 async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = wait_for(SignalKind::terminate())?;
     let mut interrupt = wait_for(SignalKind::interrupt())?;
-    let controller = Controller::start(config).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let mut controller = Controller::start(config).await?;
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        part = controller.failed() => Some(part),
+    };
     tracing::info!("shutting down");
     controller.shutdown().await;
-    Ok(())
+    match failed {
+        // Half a controller would go on saying what held once.
+        Some(part) => anyhow::bail!(
+            "{part} ended unexpectedly; see the log above; start the controller again"
+        ),
+        None => Ok(()),
+    }
 }
 
 fn wait_for(kind: SignalKind) -> anyhow::Result<Signal> {

@@ -57,6 +57,7 @@ struct Inner {
     ca_roots: Gauge,
     root_configmaps: Family<OutcomeLabel, Counter>,
     refused: Family<OutcomeLabel, Counter>,
+    handshakes: Family<OutcomeLabel, Counter>,
     reads: Family<OutcomeLabel, Counter>,
     refused_resources: Family<ResourceLabel, Counter>,
     named: Mutex<BTreeSet<ResourceLabel>>,
@@ -89,6 +90,7 @@ impl Default for Metrics {
             ca_roots: Gauge::default(),
             root_configmaps: Family::default(),
             refused: Family::default(),
+            handshakes: Family::default(),
             reads: Family::default(),
             refused_resources: Family::default(),
             named: Mutex::default(),
@@ -145,6 +147,11 @@ impl Default for Metrics {
             "refused_streams",
             "Discovery streams refused, by reason",
             inner.refused.clone(),
+        );
+        registry.register(
+            "failed_handshakes",
+            "TLS handshakes that did not complete, by outcome (error, timeout)",
+            inner.handshakes.clone(),
         );
         registry.register(
             "directory_reads",
@@ -228,6 +235,11 @@ impl Metrics {
         self.0.sent_bytes.inc_by(bytes as u64);
     }
 
+    /// Bytes of responses that were handed to connections so far.
+    pub(crate) fn sent_so_far(&self) -> u64 {
+        self.0.sent_bytes.get()
+    }
+
     /// The last piece was, so long after the change.
     pub fn push_latency(&self, latency: Duration) {
         self.0.push_latency.observe(latency.as_secs_f64());
@@ -247,6 +259,12 @@ impl Metrics {
             .refused
             .get_or_create(&OutcomeLabel { outcome })
             .inc();
+    }
+
+    /// A TLS handshake did not complete: `error` or `timeout`.
+    pub fn failed_handshake(&self, outcome: &'static str) {
+        let outcome = OutcomeLabel { outcome };
+        self.0.handshakes.get_or_create(&outcome).inc();
     }
 
     /// A certificate was `issued`, or was `refused` or `failed` for the reason given.

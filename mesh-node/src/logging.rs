@@ -92,18 +92,23 @@ impl Logs {
 }
 
 fn parse(text: &str) -> Result<EnvFilter, BadFilter> {
-    let mut directives = text.split(',').map(str::trim).filter(|d| !d.is_empty());
-    if directives.clone().next().is_none() {
+    let directives: Vec<_> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|d| !d.is_empty())
+        .collect();
+    if directives.is_empty() {
         return Err(BadFilter::Empty);
     }
     let is_word = |d: &str| {
         d.chars()
             .all(|c| c.is_alphanumeric() || c == '_' || c == ':')
     };
-    if let Some(word) = directives.find(|d| is_word(d) && d.parse::<LevelFilter>().is_err()) {
-        return Err(BadFilter::Level(word.to_owned()));
+    let is_mistake = |d: &&&str| is_word(d) && d.parse::<LevelFilter>().is_err();
+    if let Some(word) = directives.iter().find(is_mistake) {
+        return Err(BadFilter::Level((*word).to_owned()));
     }
-    let parsed = EnvFilter::builder().parse(text);
+    let parsed = EnvFilter::builder().parse(directives.join(","));
     parsed.map_err(|e| BadFilter::Malformed(text.to_owned(), e.to_string()))
 }
 

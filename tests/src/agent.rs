@@ -44,7 +44,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the agent of this node, with `further` options; it is ready when this returns.
+    /// Starts the agent of this node, with `further` options, which replace those that it would have
+    /// anyway; it is ready when this returns.
     pub fn start(
         lab: &Lab,
         node: &Node,
@@ -91,6 +92,7 @@ impl Agent {
         argv.extend(
             options
                 .into_iter()
+                .filter(|(key, _)| further.iter().all(|(other, _)| other != key))
                 .chain(further.iter().map(|&(key, value)| (key, value.to_owned())))
                 .flat_map(|(key, value)| [format!("--{key}"), value]),
         );

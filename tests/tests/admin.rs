@@ -122,13 +122,13 @@ fn what_is_logged_is_changed_while_the_agent_runs() -> Result<()> {
     assert_eq!(agent.admin::<Logging>("/logging")?.filter, "info");
 
     let debug = |agent: &lab::agent::Agent| agent.output().contains("a new state is in force");
-    mesh.config.namespace("before", true)?;
-    mesh.add_policy("before", "one", "action: ALLOW\n")?;
+    mesh.config.namespace("shop", true)?;
+    mesh.add_policy("shop", "the-first", "action: ALLOW\n")?;
     assert!(!debug(agent), "debug lines are logged from the start");
     let filter = "info,mesh_node::state=debug";
     let answer = agent.put("/logging", &format!("{{\"filter\": \"{filter}\"}}"))?;
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(agent.admin::<Logging>("/logging")?.filter, filter);
-    mesh.add_policy("before", "another", "action: ALLOW\n")?;
+    mesh.add_policy("shop", "the-second", "action: ALLOW\n")?;
     wait::until_true("a debug line", wait::DEADLINE, || Ok(debug(agent)))
 }

@@ -125,7 +125,9 @@ fn bob_is_closed_out(name: &str, spec: &str) -> Result<(Mesh, Pod, [Vec<Entry>; 
     let of_bob = Connections::open(&bob, &watch, &echo)?;
     let (allowed, denies) = (of_alice.count(), of_bob.count());
     for (agent, direction) in [(near, Direction::Outbound), (far, Direction::Inbound)] {
-        assert_eq!(open(agent, direction)?.len(), allowed + denies);
+        wait::until_true("all connections to be open", wait::DEADLINE, || {
+            Ok(open(agent, direction)?.len() == allowed + denies)
+        })?;
     }
 
     let marks = [near, far].map(|agent| agent.access_log().mark());
@@ -151,12 +153,12 @@ fn bob_is_closed_out(name: &str, spec: &str) -> Result<(Mesh, Pod, [Vec<Entry>; 
         let mut longest = Duration::ZERO;
         for line in lines {
             let closed = time_of(&line.timestamp)?;
-            let states = [state_before(near, closed)?, state_before(far, closed)?];
-            let took = match end {
+            let state = match end {
                 // It closes when the destination does, and says why once it has the state too.
-                "client" => closed - states[0].max(states[1]),
-                _ => closed - states[1],
+                "client" => state_before(near, closed)?.max(state_before(far, closed)?),
+                _ => state_before(far, closed)?,
             };
+            let took = closed - state;
             longest = longest.max(took.try_into()?);
         }
         println!(

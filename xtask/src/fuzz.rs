@@ -33,21 +33,20 @@ pub(crate) struct Args {
 /// Installs, builds, and runs.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(&setup::Needs::fuzz())?;
-    for target in TARGETS {
-        if args
-            .target
-            .as_deref()
-            .is_some_and(|wanted| wanted != target)
-        {
-            continue;
-        }
-        step(&format!("build the fuzz target {target}"), || {
-            let build = cargo_fuzz("build", target);
-            run_command(build, "read the compiler's message above")
-        })?;
+    let targets: Vec<&str> = match &args.target {
+        Some(target) => vec![target],
+        None => TARGETS.to_vec(),
+    };
+    step("build the fuzz targets", || {
+        let mut build = cargo_fuzz("build");
+        build.args(&args.target);
+        run_command(build, "read the compiler's message above")
+    })?;
+    for target in targets {
         step(&format!("fuzz {target} for {} s", args.seconds), || {
-            let mut fuzz = cargo_fuzz("run", target);
-            fuzz.arg("--")
+            let mut fuzz = cargo_fuzz("run");
+            fuzz.arg(target)
+                .arg("--")
                 .arg(format!("-max_total_time={}", args.seconds))
                 .arg(format!("-timeout={LONGEST}"))
                 .arg("-print_final_stats=1");
@@ -58,8 +57,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// The code has no `unsafe`, so no sanitizer is needed, and inputs run several times as fast.
-fn cargo_fuzz(verb: &str, target: &str) -> Command {
-    let mut fuzz = cargo(&["fuzz", verb, "--sanitizer", "none", target]);
+fn cargo_fuzz(verb: &str) -> Command {
+    let mut fuzz = cargo(&["fuzz", verb, "--sanitizer", "none"]);
     fuzz.env("RUSTC_BOOTSTRAP", "1");
     fuzz
 }

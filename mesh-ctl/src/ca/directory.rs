@@ -1,7 +1,7 @@
 //! An authority in a directory. Each file is replaced at once, keys are 0600, and the files are written in
 //! an order in which each moment in between is a usable state.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,9 +14,12 @@ use super::{CaError, Material, Place};
 
 /// The files are small; they are read this often.
 const POLL: Duration = Duration::from_secs(1);
-/// Another process that makes an authority in the same directory is waited for this often...
+/// Held by whoever makes an authority; says [`BEGUN`] until all of it is written.
+const LOCK: &str = ".ca.lock";
+const BEGUN: &[u8] = b"a new authority is being written\n";
+/// The lock is tried so often,
 const PATIENCE: usize = 100;
-/// ...with this pause.
+/// with this pause.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The directory.
@@ -79,29 +82,25 @@ impl Directory {
             .mode(0o700)
             .create(&self.path)
             .map_err(fault(""))?;
-        // Who creates the key makes the authority.
-        let key = OpenOptions::new()
+        let lock = OpenOptions::new()
+            .read(true)
             .write(true)
-            .create_new(true)
+            .create(true)
+            .truncate(false)
             .mode(0o600)
-            .open(self.path.join(KEY));
-        match key {
-            Ok(_) => {
-                self.write(&Material::default(), material)?;
-                Ok(true)
-            }
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                // The certificate comes last.
-                for _ in 0..PATIENCE {
-                    if self.path.join(CERTIFICATE).exists() {
-                        break;
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Ok(false)
-            }
-            Err(source) => Err(fault(KEY)(source)),
+            .open(self.path.join(LOCK))
+            .map_err(fault(LOCK))?;
+        lock_patiently(&lock).await.map_err(fault(LOCK))?;
+        let begun = lock.metadata().map_err(fault(LOCK))?.len() > 0;
+        let there = self.read()?;
+        // What a creator left that died is no authority yet; any other file is somebody's.
+        if is_complete(&there) || !(begun || there.is_empty()) {
+            return Ok(false);
         }
+        mark(&lock, BEGUN).map_err(fault(LOCK))?;
+        self.write(&there, material)?;
+        mark(&lock, b"").map_err(fault(LOCK))?;
+        Ok(true)
     }
 
     /// Makes the directory what `to` is, knowing that it is what `from` is.
@@ -110,6 +109,15 @@ impl Directory {
             self.perform(&operation)?;
         }
         Ok(())
+    }
+
+    /// As if the process had died while it made an authority, after so many operations.
+    #[cfg(test)]
+    pub(super) fn die_creating(&self, material: &Material, after: usize) {
+        std::fs::create_dir_all(&self.path).unwrap();
+        std::fs::write(self.path.join(LOCK), BEGUN).unwrap();
+        self.write_until(&Material::default(), material, after)
+            .unwrap();
     }
 
     /// As if the process had died after so many operations; true when that was all of them.
@@ -229,6 +237,29 @@ impl Poll {
         }
         Ok(material)
     }
+}
+
+/// Whether nothing is missing that its creator would write: the certificate comes last.
+pub(super) fn is_complete(material: &Material) -> bool {
+    material.get(CERTIFICATE).is_some()
+}
+
+/// A lock ends with its process, so that who died holds nobody up.
+async fn lock_patiently(lock: &File) -> std::io::Result<()> {
+    for _ in 0..PATIENCE {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(PAUSE).await,
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+    }
+    Err(std::io::Error::other("another process holds it"))
+}
+
+fn mark(mut lock: &File, text: &[u8]) -> std::io::Result<()> {
+    lock.set_len(0)?;
+    lock.write_all(text)?;
+    lock.sync_all()
 }
 
 fn warn_if_readable(key_file: &Path) {

@@ -47,7 +47,9 @@ impl Store {
     /// What is there; a new self-signed authority is put there first when there is none. Of several
     /// that do this at the same time, all return the same one.
     pub async fn read_or_create(&self) -> Result<Material, CaError> {
-        if let Some(read) = self.read().await? {
+        if let Some(read) = self.read().await?
+            && self.is_complete(&read.material)
+        {
             return Ok(read.material);
         }
         let made = Signer::create(SystemTime::now()).map_err(|e| CaError::Key {
@@ -67,6 +69,14 @@ impl Store {
             None => Err(CaError::Gone {
                 place: self.place().to_string(),
             }),
+        }
+    }
+
+    /// False while another process may be writing it.
+    fn is_complete(&self, material: &Material) -> bool {
+        match self {
+            Self::Directory(_) => directory::is_complete(material),
+            Self::Secret(_) => true,
         }
     }
 

@@ -241,8 +241,8 @@ impl Dice {
             action: *self.pick(&[Action::Allow, Action::Deny, Action::Audit]),
             rules: vec![Rule {
                 parts: vec![vec![Term { l4, l7 }]],
-                has_from: true,
-                has_to: false,
+                has_from: false,
+                has_to: true,
             }],
             dry_run: false,
         }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use crate::ca::{Authority, IssueError};
+use crate::metrics::Metrics;
 
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const RETRY: Duration = Duration::from_secs(60);
@@ -123,6 +124,7 @@ fn issue(authority: &Authority, names: &[String]) -> Result<CertifiedKey, Servin
 pub fn accept(
     listener: TcpListener,
     config: ServerConfig,
+    metrics: Metrics,
     stop: CancellationToken,
 ) -> mpsc::Receiver<std::io::Result<Connection>> {
     let (accepted, streams) = mpsc::channel(16);
@@ -145,7 +147,8 @@ pub fn accept(
                     }
                 },
             };
-            let (acceptor, accepted) = (acceptor.clone(), accepted.clone());
+            let (acceptor, accepted, metrics) =
+                (acceptor.clone(), accepted.clone(), metrics.clone());
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
                 match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
@@ -153,8 +156,14 @@ pub fn accept(
                         let connection = Connection::new(stream, peer);
                         let _ = accepted.send(Ok(connection)).await;
                     }
-                    Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake failed"),
-                    Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+                    Ok(Err(e)) => {
+                        metrics.failed_handshake("error");
+                        tracing::debug!(%peer, error = %e, "TLS handshake failed");
+                    }
+                    Err(_) => {
+                        metrics.failed_handshake("timeout");
+                        tracing::debug!(%peer, "TLS handshake timed out");
+                    }
                 }
                 drop(slot);
             });

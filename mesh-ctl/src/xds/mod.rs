@@ -3,6 +3,7 @@
 //! [`client`] is the state of one client, pure and tested without sockets; [`server`] is the thin
 //! asynchronous shell around it.
 
+mod admission;
 mod body;
 pub mod client;
 pub mod message;

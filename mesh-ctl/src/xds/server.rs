@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header};
 use mesh_common::proto::xds::DeltaDiscoveryRequest;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::BufferSettings;
 use tonic::metadata::MetadataMap;
@@ -18,6 +18,7 @@ use tonic::{Status, Streaming};
 use tonic_prost::ProstDecoder;
 use tower::Service;
 
+use super::admission::Admission;
 use super::body::Body;
 use super::options::DiscoveryOptions;
 use super::session::Session;
@@ -31,8 +32,10 @@ const METHOD: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 /// What a node says about the resources it holds when it reconnects may be this large.
 const MAX_REQUEST: usize = 64 << 20;
-/// So many nodes may say at the same time what they hold: it is much, for a short time.
-const ADMITTED: usize = 8;
+/// After its first words a node says little: what is read into is small, and grows when it must.
+const BUFFER: usize = 1 << 10;
+/// Of no use to a decoder.
+const YIELD: usize = 32 << 10;
 
 /// The discovery service; clones share everything.
 #[derive(Clone)]
@@ -42,7 +45,7 @@ pub struct Discovery {
     metrics: Metrics,
     clients: Clients,
     options: DiscoveryOptions,
-    admission: Arc<Semaphore>,
+    admission: Admission,
     stop: CancellationToken,
 }
 
@@ -62,7 +65,7 @@ impl Discovery {
             metrics,
             clients,
             options,
-            admission: Arc::new(Semaphore::new(ADMITTED)),
+            admission: Admission::default(),
             stop,
         }
     }
@@ -83,7 +86,8 @@ impl Discovery {
             tracing::warn!(caller = %refusal.caller(), reason = refusal.reason(), "stream refused: {refusal}");
             Status::from(&refusal)
         })?;
-        let decoder = ProstDecoder::<DeltaDiscoveryRequest>::new(BufferSettings::default());
+        let decoder =
+            ProstDecoder::<DeltaDiscoveryRequest>::new(BufferSettings::new(BUFFER, YIELD));
         // One response with the transport, one being made: a slow client costs no more.
         let (outgoing, items) = mpsc::channel(1);
         let session = Session {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use mesh_common::proto::xds::DeltaDiscoveryRequest;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use super::admission::Admission;
 use super::body::Item;
 use super::client::{Client, Received, TooFarBehind};
 use super::status::{ClientStatus, Clients, Connected};
@@ -36,7 +37,7 @@ pub(super) struct Session {
     pub(super) incoming: Streaming<DeltaDiscoveryRequest>,
     pub(super) outgoing: mpsc::Sender<Result<Item, Status>>,
     pub(super) worlds: watch::Receiver<Arc<World>>,
-    pub(super) admission: Arc<Semaphore>,
+    pub(super) admission: Admission,
     /// A node that does not acknowledge a response for this long is dropped.
     pub(super) patience: Duration,
     pub(super) metrics: Metrics,
@@ -83,11 +84,11 @@ impl Session {
 
     async fn serve(&mut self, connected: &Connected) -> Result<(), End> {
         let stop = self.stop.clone();
-        let admission = Arc::clone(&self.admission);
+        let admission = self.admission.clone();
         // Until then nothing is read from the node.
         let mut admitted = tokio::select! {
             () = stop.cancelled() => return Err(End::Shutdown),
-            permit = admission.acquire() => permit.ok(),
+            slot = admission.admit(&self.caller.node) => slot,
             () = self.outgoing.closed() => return Ok(()),
         };
         tokio::select! {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{AccessLog, Parties};
@@ -55,7 +56,7 @@ impl Explainer {
     pub(super) fn start(log: AccessLog) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let explainer = Self(shared.clone());
-        std::thread::Builder::new()
+        thread::Builder::new()
             .name("denials".into())
             .spawn(move || explain_lines(&log, &shared))?;
         Ok(explainer)
@@ -153,5 +154,112 @@ fn add(line: &mut String, nearest: &NearMiss) {
         line.pop();
         line.push(',');
         line.push_str(field.trim_start_matches('{'));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::{Party, Reporter, Security};
+    use mesh_common::proto::security::{Authorization, Clause, Match, Rule, StringMatch};
+    use mesh_common::proto::security::{Scope, string_match::MatchType};
+    use mesh_common::proto::workload::{Address, Workload, address::Type};
+    use mesh_common::snapshot::SnapshotBuilder;
+
+    /// The workload shop/web, which only alice may reach.
+    fn state() -> Arc<Snapshot> {
+        let mut builder = SnapshotBuilder::default();
+        let workload = Workload {
+            uid: "web".into(),
+            name: "web".into(),
+            namespace: "shop".into(),
+            ..Workload::default()
+        };
+        let address = Address {
+            r#type: Some(Type::Workload(workload)),
+        };
+        builder.upsert_address("web", address).unwrap();
+        let alice = StringMatch {
+            match_type: Some(MatchType::Exact("cluster.local/ns/shop/sa/alice".into())),
+        };
+        let matches = vec![Match {
+            principals: vec![alice],
+            ..Match::default()
+        }];
+        let policy = Authorization {
+            name: "callers".into(),
+            namespace: "shop".into(),
+            scope: Scope::Namespace.into(),
+            rules: vec![Rule {
+                clauses: vec![Clause { matches }],
+            }],
+            ..Authorization::default()
+        };
+        builder.upsert_policy("shop/callers", policy).unwrap();
+        Arc::new(builder.to_snapshot())
+    }
+
+    fn from_bob(line: String, state: &Arc<Snapshot>) -> Unexplained {
+        let bob = "spiffe://cluster.local/ns/shop/sa/bob".parse().unwrap();
+        let parties = Parties {
+            reporter: Reporter::Destination,
+            source: Party {
+                identity: Some(bob),
+                ..Party::unknown("10.0.0.2:4000".parse().unwrap())
+            },
+            destination: Party {
+                workload: state.workload("web").cloned(),
+                ..Party::unknown("10.0.0.1:80".parse().unwrap())
+            },
+            hbone_address: None,
+            service: None,
+            security: Security::MutualTls,
+        };
+        Unexplained {
+            line,
+            state: state.clone(),
+            parties: Arc::new(parties),
+        }
+    }
+
+    #[test]
+    fn a_line_gets_what_the_connection_lacked() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("access.log");
+        let log = AccessLog::open(file.to_str().unwrap()).unwrap();
+        let explainer = Explainer::start(log.clone()).unwrap();
+        let (sent, state) = (3, state());
+        for i in 0..sent {
+            let line = from_bob(format!("{{\"line\":{i}}}"), &state);
+            explainer.explain(line).unwrap();
+            // One after the other: those that wait when no more come are written as they are.
+            while explainer.0.lock().working || !explainer.0.lock().waiting.is_empty() {
+                thread::yield_now();
+            }
+        }
+        explainer.close();
+        let late = explainer.explain(from_bob("{}".into(), &state));
+        assert!(late.is_err(), "a line after the end would never be written");
+        log.close();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), sent);
+        for (i, line) in lines.iter().enumerate() {
+            assert_eq!(line["line"], i);
+            assert_eq!(line["nearest"]["policy"], "shop/callers");
+            assert_eq!(line["nearest"]["failed"][0]["field"], "principals");
+        }
+    }
+
+    #[test]
+    fn of_a_flood_some_lines_are_given_back() {
+        let explainer = Explainer(Arc::default());
+        let state = state();
+        let given_back =
+            (0..QUEUE + 5).filter(|_| explainer.explain(from_bob("{}".into(), &state)).is_err());
+        assert_eq!(given_back.count(), 5);
     }
 }

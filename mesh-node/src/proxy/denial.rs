@@ -4,7 +4,7 @@
 //! reset. The policy and the rule are those that this agent's own state names for the same connection. That
 //! state may be a moment older, so it is waited for.
 
-use mesh_common::policy::Verdict;
+use mesh_common::policy::{Reason, Verdict};
 use mesh_common::snapshot::Snapshot;
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ use crate::observe::{Flag, Outcome, Parties, Record};
 /// The agent of the destination had the state this much earlier at most.
 const SAME_STATE_WITHIN: Duration = Duration::from_secs(2);
 
-/// The verdict that this agent's state gives. When the peer was not `certain` to have denied the connection, only
-/// the state at hand is asked.
+/// The verdict that this agent's state gives, if it denies. When the peer was not `certain` to have denied the
+/// connection, only the state at hand is asked, and only what its policies say: a destination that is gone may
+/// have reset its connections itself.
 async fn verdict(mesh: &Mesh, parties: &Parties, certain: bool) -> Option<Verdict> {
     let mut snapshot = mesh.snapshot.clone();
     let denies = |state: &Snapshot| Some(judge(state, parties)).filter(|v| !v.is_allow());
@@ -27,7 +28,7 @@ async fn verdict(mesh: &Mesh, parties: &Parties, certain: bool) -> Option<Verdic
         // Without one in time, nothing more is known than that it was denied.
         let _ = tokio::time::timeout(SAME_STATE_WITHIN, denied).await;
     }
-    denies(&mesh.state())
+    denies(&mesh.state()).filter(|v| certain || v.reason != Reason::UnknownDestination)
 }
 
 /// Notes why the peer answered that policy denies the connection.

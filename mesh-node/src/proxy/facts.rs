@@ -45,7 +45,6 @@ impl Facts {
 
 /// What policy says under `snapshot` of a connection between these parties: the same as [`Facts::judge`] where
 /// the destination is a pod of this node, and what the destination's node says where it is not.
-#[must_use]
 pub fn judge(snapshot: &Snapshot, parties: &Parties) -> Verdict {
     let (source, destination) = (&parties.source, &parties.destination);
     let then = destination.workload.as_ref();

@@ -145,7 +145,7 @@ pub(super) async fn stream(worker: Rc<Worker>, peer: Rc<Peer>, incoming: Incomin
         verdict
     };
     let outcome = tokio::select! {
-        // First: what is revoked carries nothing more.
+        // First: a relay that is busy does not put it off.
         biased;
         verdict = revoked => authorize::revoked(&worker.mesh, &mut admitted.record, verdict),
         result = relay::tunnel(admitted.tcp, admitted.stream, TcpSide::Server, &traffic) => {

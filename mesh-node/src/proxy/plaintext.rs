@@ -95,7 +95,7 @@ async fn carry(
     };
     let traffic = record.opened();
     tokio::select! {
-        // First: what is revoked carries nothing more.
+        // First: a relay that is busy does not put it off.
         biased;
         verdict = permit.revoked() => authorize::revoked(mesh, record, verdict),
         result = relay::tcp(tcp, server, &traffic) => match result {

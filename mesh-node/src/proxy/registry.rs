@@ -80,13 +80,12 @@ impl Registry {
     /// Judges every live connection by `snapshot` and revokes those that it denies.
     fn recheck(&self, snapshot: &Snapshot) {
         let entries: Vec<_> = self.lock().entries.values().cloned().collect();
-        step();
         for entry in entries {
+            step();
             let verdict = entry.facts.judge(snapshot);
             if !verdict.is_allow() && entry.verdict.set(verdict).is_ok() {
                 step();
                 entry.revoked.notify_waiters();
-                step();
             }
         }
     }

@@ -30,7 +30,9 @@ fn one(role: &str, certificate: &CertificateDer<'_>) -> Option<ChainCertificate>
     let validity = parsed.validity();
     Some(ChainCertificate {
         role: role.to_owned(),
-        name: named.first().map_or_else(subject, ToString::to_string),
+        name: named
+            .first()
+            .map_or_else(subject, |name| (*name).to_owned()),
         serial: parsed
             .raw_serial()
             .iter()

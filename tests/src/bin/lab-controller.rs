@@ -29,9 +29,12 @@ struct Cli {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> Result<()> {
+    let runtime = mesh_ctl::memory::runtime().context("cannot start the threads")?;
+    runtime.block_on(run(Cli::parse()))
+}
+
+async fn run(cli: Cli) -> Result<()> {
     let size = Size {
         workloads: cli.workloads,
         nodes: cli.nodes,

@@ -1,6 +1,6 @@
 //! The controller's benchmark. Exit code 0: everything was measured. 2: something could not be.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use lab::bench::ControllerOptions;
 use std::fs;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let report = lab::bench::controller(&ControllerOptions {
+    let (report, failed) = lab::bench::controller(&ControllerOptions {
         workloads: cli.workloads,
         nodes: cli.nodes,
         rounds: cli.rounds,
@@ -50,11 +50,20 @@ fn run(cli: Cli) -> Result<()> {
         let text = serde_json::to_string_pretty(&report)?;
         if file == Path::new("-") {
             println!("{text}");
-            return Ok(());
+            return complete(&failed);
         }
         fs::write(&file, format!("{text}\n"))
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     print!("{}", report.table());
+    complete(&failed)
+}
+
+fn complete(failed: &[String]) -> Result<()> {
+    ensure!(
+        failed.is_empty(),
+        "{} rounds failed, the rest is in the report",
+        failed.len()
+    );
     Ok(())
 }

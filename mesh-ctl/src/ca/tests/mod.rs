@@ -73,6 +73,45 @@ fn creates_once_and_loads_again() {
 }
 
 #[test]
+fn controllers_that_start_together_make_one_authority() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca");
+    let roots: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| open(&path))).collect();
+        let opened = threads.into_iter().map(|thread| thread.join().unwrap());
+        opened
+            .map(|signer| signer.unwrap().roots_pem().clone())
+            .collect()
+    });
+    assert!(roots.iter().all(|other| *other == roots[0]));
+}
+
+#[test]
+fn an_authority_that_was_not_finished_is_made_anew() {
+    for died_after in 0..=3 {
+        let directory = tempfile::tempdir().unwrap();
+        let dead = Signer::create(SystemTime::now()).unwrap();
+        Directory::new(directory.path().into()).die_creating(&dead, died_after);
+        let opened = open(directory.path()).unwrap();
+        let whole = died_after == 3;
+        let root = dead.get("root-cert.pem").unwrap();
+        assert_eq!(opened.roots_pem().as_bytes() == root, whole, "{died_after}");
+        let again = open(directory.path()).unwrap();
+        assert_eq!(opened.roots_pem(), again.roots_pem());
+    }
+}
+
+#[test]
+fn a_key_that_somebody_put_there_is_not_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), &[("ca-key.pem", "mine")]);
+    let line = refusal(directory.path());
+    assert!(line.contains("ca-cert.pem"), "{line}");
+    let kept = std::fs::read_to_string(directory.path().join("ca-key.pem")).unwrap();
+    assert_eq!(kept, "mine");
+}
+
+#[test]
 fn a_leaf_says_what_it_must_and_no_more() {
     let directory = tempfile::tempdir().unwrap();
     let signer = open(directory.path()).unwrap();

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use mesh_common::admin::{ConnectionStatus, Direction, PartyStatus};
+use mesh_common::identity::SpiffeId;
 use serde::Serialize;
 
 use crate::meshctl::lists::{Filter, List, Named, Object, Selection};
@@ -174,9 +175,9 @@ fn table(items: &[Live]) -> Table {
             }
             .into(),
             party(&s.source),
-            Cell::maybe(s.source.identity.as_ref().map(|i| i.principal())),
+            Cell::maybe(s.source.identity.as_ref().map(SpiffeId::principal)),
             party(&s.destination),
-            Cell::maybe(s.destination.identity.as_ref().map(|i| i.principal())),
+            Cell::maybe(s.destination.identity.as_ref().map(SpiffeId::principal)),
             security(&s.security),
             verdict.map_or_else(
                 || "".into(),

@@ -1,6 +1,6 @@
 //! `meshctl policies`: the authorization policies that the agents enforce.
 
-use crate::meshctl::lists::{Filter, List, Merged, Object, merge};
+use crate::meshctl::lists::{Filter, List, Merged, Object, merge, note_exceptions};
 use crate::meshctl::output::{Cell, Column, Table, Tone};
 use crate::meshctl::{CliError, Exit, Session};
 
@@ -41,6 +41,7 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
         let count = selected(&item.view);
         item.add("workloads", count);
     }
+    note_exceptions(&items, WHAT);
     let list = List {
         items: &items,
         unreachable: &answers.unreachable,

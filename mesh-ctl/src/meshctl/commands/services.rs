@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::json;
 
-use crate::meshctl::lists::{Filter, List, Listed as _, Merged, Object, merge};
+use crate::meshctl::lists::{Filter, List, Listed as _, Merged, Object, merge, note_exceptions};
 use crate::meshctl::output::{Cell, Column, Table, Tone};
 use crate::meshctl::{CliError, Exit, Session};
 
@@ -57,6 +57,7 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
         let Endpoints { all, healthy } = of(&item.view);
         item.add("endpoints", json!({"all": all, "healthy": healthy}));
     }
+    note_exceptions(&items, WHAT);
     let list = List {
         items: &items,
         unreachable: &answers.unreachable,

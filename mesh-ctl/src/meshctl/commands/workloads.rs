@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::meshctl::lists::{Filter, List, Merged, Object, merge};
+use crate::meshctl::lists::{Filter, List, Merged, Object, merge, note_exceptions};
 use crate::meshctl::output::{Cell, Column, Table, Tone};
 use crate::meshctl::{CliError, Exit, Session};
 
@@ -62,6 +62,7 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
         let is_captured = captured.has(&item.view);
         item.add("captured", is_captured);
     }
+    note_exceptions(&items, WHAT);
     let list = List {
         items: &items,
         unreachable: &answers.unreachable,

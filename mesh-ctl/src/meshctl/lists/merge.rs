@@ -6,6 +6,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::super::text;
 use super::filter::Named;
 
 /// An object of which only parts matter here; the whole is shown to programs.
@@ -65,6 +66,16 @@ impl<V> Merged<V> {
             .iter()
             .map(|node| format!("{node}: differs"));
         missing.chain(differs).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Says on standard error if agents do not know the same.
+pub fn note_exceptions<V>(items: &[Merged<V>], [one, many]: [&str; 2]) {
+    let differing = items.iter().filter(|item| !item.exceptions().is_empty());
+    let count = differing.count();
+    if count > 0 {
+        let counted = text::counted(count, one, many);
+        eprintln!("note: {counted} not known alike to all agents; -o wide says where");
     }
 }
 

@@ -4,7 +4,7 @@ mod filter;
 mod merge;
 
 pub use filter::{Filter, Named, Selection};
-pub use merge::{Listed, Merged, Object, merge};
+pub use merge::{Listed, Merged, Object, merge, note_exceptions};
 
 use serde::Serialize;
 

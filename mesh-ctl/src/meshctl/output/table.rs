@@ -124,9 +124,11 @@ impl Table {
         }
     }
 
-    /// Adds a row, with a cell for each column.
+    /// Adds a row, with a cell for each column; those that are missing are unknown.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
-        self.rows.push(cells.into_iter().collect());
+        let mut row: Vec<Cell> = cells.into_iter().collect();
+        row.resize_with(self.columns.len(), || Cell::new("", Tone::Plain));
+        self.rows.push(row);
     }
 
     /// As text. With a width, columns are cut so that no line is longer: the widest first.

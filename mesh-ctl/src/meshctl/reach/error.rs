@@ -108,21 +108,21 @@ impl ReachError {
 fn none_answered(all: &[Unreachable]) -> String {
     let lines: Vec<_> = all.iter().map(ToString::to_string).collect();
     match lines.as_slice() {
-        [one] => format!("no answer from {one}"),
-        many => format!("none of {} answered:\n  {}", many.len(), many.join("\n  ")),
+        [one] => one.clone(),
+        many => format!("all {} failed:\n  {}", many.len(), many.join("\n  ")),
     }
 }
 
 /// A right is missing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no permission to {verb} {resource} in namespace {namespace} ({said}); needed is a Role there with the \
+    "no permission to {verb} in namespace {namespace} ({said}); needed is a Role there with the \
      rule {{apiGroups: [\"\"], resources: [{resource}], verbs: [{verbs}]}}"
 )]
 pub struct Forbidden {
     /// What was tried.
     pub verb: &'static str,
-    /// On what.
+    /// The resource that a rule must name.
     pub resource: &'static str,
     /// Where.
     pub namespace: String,
@@ -136,7 +136,7 @@ pub struct Forbidden {
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nothing listens there.
-    #[error("cannot connect: {}; check that it runs, and its --admin-addr", no_code(.0))]
+    #[error("cannot connect: {}; check that it runs, and its --admin-addr", no_code(&.0.to_string()))]
     Connect(io::Error),
     /// The pod cannot be asked.
     #[error("{0}")]
@@ -184,10 +184,9 @@ pub enum AskError {
 }
 
 /// `Connection refused`, without `(os error 111)`.
-fn no_code(error: &io::Error) -> String {
-    let text = error.to_string();
+pub(super) fn no_code(text: &str) -> String {
     match text.split_once(" (os error") {
         Some((text, _)) => text.to_owned(),
-        None => text,
+        None => text.to_owned(),
     }
 }

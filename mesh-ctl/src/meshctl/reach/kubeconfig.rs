@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
-use super::error::ReachError;
+use super::error::{ReachError, no_code};
 use super::options::ReachOptions;
 use crate::meshctl::nearest;
 
@@ -101,7 +101,7 @@ fn unusable(file: String, error: &KubeconfigError) -> ReachError {
         }
         KubeconfigError::ReadConfig(e, path) => ReachError::Kubeconfig {
             file: path.display().to_string(),
-            reason: e.to_string(),
+            reason: no_code(&e.to_string()),
         },
         other => ReachError::Kubeconfig {
             file,

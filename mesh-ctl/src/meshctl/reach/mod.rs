@@ -16,7 +16,7 @@ mod url;
 pub use answers::{Answers, Unreachable};
 pub use error::{AskError, ReachError};
 pub use options::ReachOptions;
-pub use peer::Peer;
+pub use peer::{Peer, Role};
 
 use futures::StreamExt as _;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use answers::Outcome;
 use kubeconfig::Cluster;
 use options::Way;
-use peer::{Role, Target};
+use peer::Target;
 
 /// This many are asked at the same time.
 const AT_ONCE: usize = 64;

@@ -14,10 +14,22 @@ use super::pods::PodTarget;
 use super::url::{Address, AgentUrl, ControllerUrl};
 
 /// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The agent of a node.
     Agent,
+    /// A replica of the controller.
     Controller,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Agent => "agent",
+            Self::Controller => "controller",
+        })
+    }
 }
 
 /// Where one is.
@@ -33,6 +45,13 @@ impl Target {
 
     pub(super) fn controller_at(url: &ControllerUrl) -> Self {
         Self::Url(Role::Controller, url.0.clone())
+    }
+
+    pub(super) fn role(&self) -> Role {
+        match self {
+            Self::Url(role, _) => *role,
+            Self::Pod(pod) => pod.role(),
+        }
     }
 
     /// The node of an agent, or the pod of a controller, as far as it is known without asking.

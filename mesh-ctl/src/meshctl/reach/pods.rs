@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, Error};
 
-use super::error::{AskError, Forbidden, ReachError};
+use super::error::{AskError, Forbidden, ReachError, no_code};
 use super::kubeconfig::Cluster;
 use super::link::Link;
 use super::peer::{Role, Target};
@@ -74,7 +74,7 @@ impl Cluster {
     fn list_error(&self, error: Error) -> ReachError {
         match error {
             Error::Api(status) if status.code == 403 => ReachError::Forbidden(Forbidden {
-                verb: "list",
+                verb: "list pods",
                 resource: "pods",
                 namespace: self.mesh_namespace.clone(),
                 verbs: "list",
@@ -93,6 +93,10 @@ impl Cluster {
 }
 
 impl PodTarget {
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
     /// The node of an agent; of a controller the pod.
     pub(super) fn name(&self) -> &str {
         self.node.as_deref().unwrap_or(&self.pod)
@@ -116,7 +120,7 @@ impl PodTarget {
     fn forward_error(&self, error: Error) -> AskError {
         match error {
             Error::Api(status) if status.code == 403 => AskError::Forbidden(Forbidden {
-                verb: "port-forward to",
+                verb: "port-forward to pods",
                 resource: "pods/portforward",
                 namespace: self.namespace.clone(),
                 verbs: "get, create",
@@ -169,5 +173,5 @@ fn innermost(error: &Error) -> String {
     while let Some(next) = cause.source() {
         cause = next;
     }
-    cause.to_string()
+    no_code(&cause.to_string())
 }

@@ -111,13 +111,24 @@ impl KubernetesSource {
             watchers.spawn(watcher.run(begin));
         }
         drop(to);
-        let mut batch = Batch::default();
-        let Some(objects) = first_state(&mut messages, &mut batch, &policies).await else {
-            return;
+        let hand_on = async {
+            let mut batch = Batch::default();
+            let Some(objects) = first_state(&mut messages, &mut batch, &policies).await else {
+                return;
+            };
+            sink.replace(objects);
+            while let Some(changes) = next_batch(&mut messages, &mut batch).await {
+                sink.change(changes);
+            }
         };
-        sink.replace(objects);
-        while let Some(changes) = next_batch(&mut messages, &mut batch).await {
-            sink.change(changes);
+        tokio::select! {
+            () = hand_on => {}
+            Some(Err(ended)) = watchers.join_next() => {
+                // Without it a kind would stand still unnoticed.
+                if let Ok(panic) = ended.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
         }
     }
 }

@@ -65,7 +65,8 @@ struct Actor {
 }
 
 impl Actor {
-    fn start(work: impl FnOnce() + Send + 'static) -> Self {
+    /// The work begins when the thread is chosen, which it can be as it `first` says.
+    fn start(first: Said, work: impl FnOnce() + Send + 'static) -> Self {
         let (go, gone) = channel();
         let (sayer, said) = channel();
         let turns = Turns {
@@ -73,7 +74,9 @@ impl Actor {
             said: sayer.clone(),
         };
         let thread = thread::spawn(move || {
-            turns.pass(Said::Ready);
+            if !turns.pass(first) {
+                return;
+            }
             TURNS.set(Some(turns));
             work();
             sayer.send(Said::Ended).unwrap();
@@ -233,31 +236,36 @@ fn run(
         let (registry, fate) = (registry.clone(), fate.clone());
         move || {
             fate.set(connect(let_through, &registry, &state, facts))
-                .unwrap()
+                .unwrap();
         }
     };
     let later = states[1..].to_vec();
     let publishing = {
         let publish = publish.clone();
         move || {
-            for state in later {
+            for (i, state) in later.into_iter().enumerate() {
+                if i > 0 {
+                    step();
+                }
                 publish.send_replace(state);
-                step();
             }
         }
     };
     let rechecking = {
         let rechecked = rechecked.clone();
         move || {
-            while pass(Said::WaitsForState) {
+            loop {
                 registry.recheck_newest(&mut rechecked.lock().unwrap());
+                if !pass(Said::WaitsForState) {
+                    return;
+                }
             }
         }
     };
     let mut actors = vec![
-        Actor::start(connecting),
-        Actor::start(publishing),
-        Actor::start(rechecking),
+        Actor::start(Said::Ready, connecting),
+        Actor::start(Said::Ready, publishing),
+        Actor::start(Said::WaitsForState, rechecking),
     ];
     loop {
         let can_go_on = |actor: &Actor| match actor.last {
@@ -293,20 +301,19 @@ fn states() -> [Arc<Snapshot>; 3] {
 #[test]
 fn no_connection_slips_through_a_change() {
     let [open, other, closed] = states();
-    for (states, at_least) in [
-        (vec![open.clone(), closed.clone()], 100),
-        (vec![open, other, closed], 1000),
+    for states in [
+        vec![open.clone(), closed.clone()],
+        vec![open, other, closed],
     ] {
         let fates = explore(registered_first, &states);
         println!("{} states: {fates:?}", states.len());
         assert!(!fates.contains_key(&Fate::Runs), "{fates:?}");
-        // Both ways of being seen are among them, and no few interleavings were tried.
+        // Both ways of being seen are among them, each met by many interleavings.
+        let met = |fate| fates.get(&fate).copied().unwrap_or(0);
         assert!(
-            fates[&Fate::Denied] > 0 && fates[&Fate::Revoked] > 0,
+            met(Fate::Denied) >= 40 && met(Fate::Revoked) >= 50,
             "{fates:?}"
         );
-        let tried: usize = fates.values().sum();
-        assert!(tried >= at_least, "only {tried} interleavings");
     }
 }
 

@@ -16,6 +16,8 @@ use super::report::{Machine, Report, Samples};
 use anyhow::{Context as _, Result, ensure};
 use node::Receipt;
 use process::Process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -41,11 +43,15 @@ pub struct ControllerOptions {
     pub changes: u32,
 }
 
-/// Measures every combination.
-pub fn controller(options: &ControllerOptions) -> Result<Report> {
+/// Measures every combination. A round that fails is left out and named in the second value.
+///
+/// # Errors
+/// When the machine cannot be described.
+pub fn controller(options: &ControllerOptions) -> Result<(Report, Vec<String>)> {
     let versions = [("weft".to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
     let machine = Machine::read(versions.into())?;
     let mut samples = Samples::default();
+    let mut failed = Vec::new();
     for workloads in &options.workloads {
         for nodes in &options.nodes {
             let size = Size {
@@ -54,11 +60,19 @@ pub fn controller(options: &ControllerOptions) -> Result<Report> {
             };
             for round in 1..=options.rounds {
                 eprintln!("bench: {workloads} workloads, {nodes} nodes, round {round}");
-                measure(size, options.changes, round, &mut samples)?;
+                let values = measure(size, options.changes);
+                if let Err(error) = values.and_then(|values| values.add(size, round, &mut samples))
+                {
+                    let what = format!(
+                        "{workloads} workloads, {nodes} nodes, round {round} failed: {error:#}"
+                    );
+                    eprintln!("bench: {what}");
+                    failed.push(what);
+                }
             }
         }
     }
-    let notes = vec![
+    let mut notes = vec![
         format!(
             "each round is a new controller; in each, {} pods change one after the other, after {WARM_UP} \
              that do not count",
@@ -69,7 +83,26 @@ pub fn controller(options: &ControllerOptions) -> Result<Report> {
             .into(),
         "nodes and controller share the cores".into(),
     ];
-    Ok(samples.report(&[], machine, notes))
+    notes.extend(failed.iter().cloned());
+    Ok((samples.report(&[], machine, notes), failed))
+}
+
+/// What one round gave: metric, unit and value.
+#[derive(Default)]
+struct Values(Vec<(&'static str, &'static str, f64)>);
+
+impl Values {
+    fn set(&mut self, metric: &'static str, unit: &'static str, value: f64) {
+        self.0.push((metric, unit, value));
+    }
+
+    fn add(self, size: Size, round: u32, samples: &mut Samples) -> Result<()> {
+        let contender = format!("{}x{}", size.workloads, size.nodes);
+        for (metric, unit, value) in self.0 {
+            samples.add(metric, unit, &contender, round, value)?;
+        }
+        Ok(())
+    }
 }
 
 /// Simulated nodes, and what they receive.
@@ -77,6 +110,7 @@ struct Crowd {
     tasks: JoinSet<Result<()>>,
     sender: mpsc::UnboundedSender<Receipt>,
     receipts: mpsc::UnboundedReceiver<Receipt>,
+    retries: Arc<AtomicU32>,
 }
 
 impl Crowd {
@@ -86,7 +120,13 @@ impl Crowd {
             tasks: JoinSet::new(),
             sender,
             receipts,
+            retries: Arc::default(),
         }
+    }
+
+    /// How often nodes had to connect again.
+    fn retries(&self) -> u32 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     fn connect(&mut self, process: &Process, numbers: std::ops::Range<u32>) -> Result<()> {
@@ -94,8 +134,9 @@ impl Crowd {
             let name = mesh::node_name(number);
             let token = process.token(&name)?;
             let receipts = self.sender.clone();
+            let (net, retries) = (process.net(), Arc::clone(&self.retries));
             self.tasks
-                .spawn(node::run(process.net(), name, token, receipts));
+                .spawn(node::run(net, name, token, receipts, retries));
         }
         Ok(())
     }
@@ -124,10 +165,8 @@ impl Crowd {
     }
 }
 
-fn measure(size: Size, changes: u32, round: u32, samples: &mut Samples) -> Result<()> {
-    let contender = format!("{}x{}", size.workloads, size.nodes);
-    let mut add =
-        |metric: &str, unit: &str, value: f64| samples.add(metric, unit, &contender, round, value);
+fn measure(size: Size, changes: u32) -> Result<Values> {
+    let mut values = Values::default();
     let empty = Process::start(Size {
         workloads: 0,
         ..size
@@ -137,7 +176,7 @@ fn measure(size: Size, changes: u32, round: u32, samples: &mut Samples) -> Resul
     eprintln!("bench: process {}", process.id());
     let alone = process.memory()?;
     let per_workload = alone.saturating_sub(empty) as f64 / f64::from(size.workloads);
-    add("memory-per-workload", "B", per_workload)?;
+    values.set("memory-per-workload", "B", per_workload);
 
     let runtime = Runtime::new()?;
     let mut crowd = Crowd::new();
@@ -145,18 +184,19 @@ fn measure(size: Size, changes: u32, round: u32, samples: &mut Samples) -> Resul
     let start = Instant::now();
     crowd.connect(&process, 0..1)?;
     let (at, bytes) = runtime.block_on(crowd.receive(1))?;
-    add("first-sync-one", "ms", millis(at.duration_since(start)))?;
-    add("first-sync-bytes", "B", bytes as f64)?;
+    values.set("first-sync-one", "ms", millis(at.duration_since(start)));
+    values.set("first-sync-bytes", "B", bytes as f64);
     let before = process.memory()?;
 
     let (start, cpu) = (Instant::now(), process.cpu()?);
     crowd.connect(&process, 1..size.nodes)?;
     let (at, _) = runtime.block_on(crowd.receive(size.nodes - 1))?;
-    add("first-sync-all", "ms", millis(at.duration_since(start)))?;
-    add("first-sync-all-cpu", "s", process.cpu()? - cpu)?;
+    values.set("first-sync-all", "ms", millis(at.duration_since(start)));
+    values.set("first-sync-all-retries", "n", f64::from(crowd.retries()));
+    values.set("first-sync-all-cpu", "s", process.cpu()? - cpu);
     let after = process.memory()?;
     let per_client = after.saturating_sub(before) as f64 / f64::from(size.nodes - 1);
-    add("memory-per-client", "B", per_client)?;
+    values.set("memory-per-client", "B", per_client);
 
     let (mut times, mut sent, mut cpu) = (Vec::new(), 0, 0.0);
     for change in 0..WARM_UP + changes {
@@ -176,15 +216,16 @@ fn measure(size: Size, changes: u32, round: u32, samples: &mut Samples) -> Resul
     }
     ensure!(!times.is_empty(), "nothing changed");
     times.sort_by(f64::total_cmp);
-    add("change-to-all-p50", "ms", percentile(&times, 0.5))?;
-    add("change-to-all-p99", "ms", percentile(&times, 0.99))?;
-    add(
+    values.set("change-to-all-p50", "ms", percentile(&times, 0.5));
+    values.set("change-to-all-p99", "ms", percentile(&times, 0.99));
+    values.set(
         "change-bytes-per-node",
         "B",
         sent as f64 / f64::from(changes * size.nodes),
-    )?;
+    );
     let used = process.cpu()? - cpu;
-    add("change-cpu", "ms", used * 1000.0 / f64::from(changes))
+    values.set("change-cpu", "ms", used * 1000.0 / f64::from(changes));
+    Ok(values)
 }
 
 fn millis(time: Duration) -> f64 {

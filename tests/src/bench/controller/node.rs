@@ -3,6 +3,7 @@
 use super::response::Reader;
 use anyhow::{Context as _, Result, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
+use h2::client::{Connection, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::Request;
 use mesh_common::proto::xds::{DeltaDiscoveryRequest, Node};
@@ -11,10 +12,12 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Type of workloads and services.
 pub(super) const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
@@ -24,6 +27,13 @@ const METHOD: &str =
 /// What a gRPC client of the agent's kind grants, bytes.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 5 << 20;
+
+/// A node connects again, as an agent does, when the handshake fails: so often,
+const ATTEMPTS: u32 = 10;
+/// after this pause.
+const RETRY: Duration = Duration::from_secs(1);
+
+type Tls = TlsStream<TcpStream>;
 
 /// A response came.
 #[derive(Clone, Copy, Debug)]
@@ -47,16 +57,22 @@ pub(super) async fn run(
     name: String,
     token: String,
     receipts: mpsc::UnboundedSender<Receipt>,
+    retries: Arc<AtomicU32>,
 ) -> Result<()> {
-    let tcp = TcpStream::connect(net.address).await?;
-    tcp.set_nodelay(true)?;
-    let server = ServerName::from(net.address.ip());
-    let tls = TlsConnector::from(net.tls).connect(server, tcp).await?;
-    let (requests, connection) = h2::client::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake::<_, Bytes>(tls)
-        .await?;
+    let mut attempt = 1;
+    let (requests, connection) = loop {
+        match connect(&net).await {
+            Ok(connected) => break connected,
+            Err(error) if attempt == ATTEMPTS => {
+                return Err(error.context(format!("{name} cannot connect")));
+            }
+            Err(_) => {
+                attempt += 1;
+                retries.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    };
     let connection = async { connection.await.context("the connection broke") };
     let stream = async {
         let request = Request::post(format!("https://{}/{METHOD}", net.address))
@@ -86,6 +102,19 @@ pub(super) async fn run(
         ended = connection => ended,
         ended = stream => ended,
     }
+}
+
+async fn connect(net: &Net) -> Result<(SendRequest<Bytes>, Connection<Tls, Bytes>)> {
+    let tcp = TcpStream::connect(net.address).await?;
+    tcp.set_nodelay(true)?;
+    let server = ServerName::from(net.address.ip());
+    let tls = TlsConnector::from(Arc::clone(&net.tls));
+    let tls = tls.connect(server, tcp).await?;
+    let mut http2 = h2::client::Builder::new();
+    http2
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    Ok(http2.handshake(tls).await?)
 }
 
 async fn follow(

@@ -78,7 +78,7 @@ pub(crate) fn run(server: SocketAddr, behaviour: &Behaviour) -> Result<()> {
         Behaviour::Watch { bytes } => {
             // A reset that comes before everything is written is told to the writer, and only once.
             let (read, end) = match tcp.write_all(&vec![7; *bytes]) {
-                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => (0, End::Reset),
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => (0, End::Reset),
                 Err(e) => return Err(e.into()),
                 Ok(()) => drain(&tcp)?,
             };
@@ -144,7 +144,7 @@ fn push(mut tcp: &TcpStream, piece: usize, limit: u64, patience: Duration) -> Re
     while taken < limit {
         match tcp.write(&block) {
             Ok(written) => taken += written as u64,
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => break,
             Err(e) => return Err(e.into()),
         }
     }

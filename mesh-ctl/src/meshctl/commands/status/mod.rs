@@ -11,7 +11,7 @@ use mesh_common::admin::{AgentStatus, CertificateStatus};
 use serde::Serialize;
 
 use crate::meshctl::output::Tone;
-use crate::meshctl::reach::{Answers, ReachError, Unreachable};
+use crate::meshctl::reach::{Answers, ReachError, Role, Unreachable};
 use crate::meshctl::{CliError, Exit, Session};
 
 use super::again::Again;
@@ -123,8 +123,9 @@ async fn ask(session: &Session) -> Result<Asked, ReachError> {
 fn show(status: &Status, session: &Session, now: SystemTime) -> Result<(), CliError> {
     let output = &session.output;
     let mut tables = Vec::new();
-    if !status.controllers.is_empty() {
-        tables.push(tables::controllers(&status.controllers, now));
+    let lost = |one: &Unreachable| one.role == Role::Controller;
+    if !status.controllers.is_empty() || status.unreachable.iter().any(lost) {
+        tables.push(tables::controllers(status, now));
     }
     tables.push(tables::agents(status, now));
     output.show(status, &tables)?;

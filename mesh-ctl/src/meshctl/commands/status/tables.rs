@@ -5,9 +5,11 @@ use std::time::SystemTime;
 use super::sync::Sync;
 use super::{Controller, Status};
 use crate::meshctl::output::{Cell, Column, Table, Tone};
+use crate::meshctl::reach::Role;
 use crate::meshctl::text;
 
-pub(super) fn controllers(controllers: &[Controller], now: SystemTime) -> Table {
+/// Those that answered, and those that did not.
+pub(super) fn controllers(status: &Status, now: SystemTime) -> Table {
     let mut table = Table::new(&[
         Column::text("CONTROLLER"),
         Column::text("READY"),
@@ -18,7 +20,7 @@ pub(super) fn controllers(controllers: &[Controller], now: SystemTime) -> Table 
         Column::number("UPTIME"),
         Column::number("GENERATION").wide(),
     ]);
-    for Controller { name, report } in controllers {
+    for Controller { name, report } in &status.controllers {
         table.row([
             name.as_str().into(),
             yes_or_no(report.ready),
@@ -30,6 +32,7 @@ pub(super) fn controllers(controllers: &[Controller], now: SystemTime) -> Table 
             report.generation.to_string().into(),
         ]);
     }
+    unreachable(&mut table, status, Role::Controller);
     table
 }
 
@@ -65,13 +68,15 @@ pub(super) fn agents(status: &Status, now: SystemTime) -> Table {
             Cell::maybe(s.controller.last_error.as_deref()),
         ]);
     }
-    for one in &status.unreachable {
-        let name = one.name.as_ref().unwrap_or(&one.target);
-        let mut cells = vec![name.as_str().into(), Cell::new("unreachable", Tone::Bad)];
-        cells.resize_with(11, || "".into());
-        table.row(cells);
-    }
+    unreachable(&mut table, status, Role::Agent);
     table
+}
+
+fn unreachable(table: &mut Table, status: &Status, role: Role) {
+    for one in status.unreachable.iter().filter(|one| one.role == role) {
+        let name = one.name.as_ref().unwrap_or(&one.target);
+        table.row([name.as_str().into(), Cell::new("unreachable", Tone::Bad)]);
+    }
 }
 
 fn yes_or_no(yes: bool) -> Cell {
