@@ -8,9 +8,11 @@ use core::net::{IpAddr, Ipv6Addr};
 
 mod counter;
 mod direct;
+mod refused;
 
 pub use counter::Counter;
 pub use direct::{DirectEnd, DirectEvent, DirectEventKind, DirectKey, DirectSocket, Exemption};
+pub use refused::{NOT_REFUSED, RefusedCount, RefusedKey, RefusedSlot};
 
 /// Version of everything in this module; part of the path at which maps and links are pinned.
 pub const ABI_VERSION: u32 = 3;
@@ -61,8 +63,14 @@ pub mod map {
     pub const DIRECT_SOCKETS: &str = "DIRECT_SOCKETS";
     /// Ring of [`super::DirectEvent`]s.
     pub const DIRECT_EVENTS: &str = "DIRECT_EVENTS";
+    /// [`super::RefusedKey`] -> `u32`: a slot of the next two, or [`super::NOT_REFUSED`].
+    pub const REFUSED: &str = "REFUSED";
+    /// Slot -> [`super::RefusedCount`] for each processor.
+    pub const REFUSED_COUNTS: &str = "REFUSED_COUNTS";
+    /// Slot -> [`super::RefusedSlot`].
+    pub const REFUSED_SLOTS: &str = "REFUSED_SLOTS";
     /// All of them.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 17] = [
         ENROLLED,
         ORIGIN,
         HANDOVER,
@@ -77,6 +85,9 @@ pub mod map {
         LEASE,
         DIRECT_SOCKETS,
         DIRECT_EVENTS,
+        REFUSED,
+        REFUSED_COUNTS,
+        REFUSED_SLOTS,
     ];
 }
 

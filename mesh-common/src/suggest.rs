@@ -9,20 +9,28 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     (distance <= most).then_some(candidate)
 }
 
-/// How many letters must be inserted, removed or replaced to make one word of the other.
+/// How many letters must be inserted, removed, replaced, or exchanged with the next one to make one word of
+/// the other.
 #[must_use]
 pub fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
     let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
+    // The rows for one and two letters less of `a`.
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let replaced = last[j] + usize::from(a[i] != b[j]);
+            let mut least = replaced.min(row[j] + 1).min(last[j + 1] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 #[cfg(test)]
@@ -33,9 +41,11 @@ mod tests {
     fn a_slip_is_told_from_another_word() {
         let known = ["shop/web", "shop/worker", "ops/db"];
         assert_eq!(nearest("shop/wbe", known), Some("shop/web"));
+        assert_eq!(nearest("wbe", ["db", "web"]), Some("web"));
         assert_eq!(nearest("sohp/worker", known), Some("shop/worker"));
         assert_eq!(nearest("payments/ledger", known), None);
         assert_eq!(nearest("shop/web", []), None);
         assert_eq!((distance("", "abc"), distance("kitten", "sitting")), (3, 3));
+        assert_eq!((distance("abc", ""), distance("abcd", "badc")), (3, 2));
     }
 }

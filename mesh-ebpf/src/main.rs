@@ -1,4 +1,5 @@
-//! The eBPF programs of Weft: they steer TCP connections to the agent, and decide nothing else.
+//! The eBPF programs of Weft: they steer TCP connections to the agent, and decide only what it has decided
+//! for them.
 //!
 //! Together they guarantee that a TCP connection of an enrolled pod, in either direction, goes to the
 //! agent's listeners in that pod, or fails: a lookup that misses never lets one through. Who may
@@ -20,6 +21,7 @@ mod counters;
 mod direct;
 mod getpeername;
 mod maps;
+mod refused;
 mod sk_lookup;
 mod sock_ops;
 mod socket;

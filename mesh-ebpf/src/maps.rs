@@ -6,7 +6,7 @@ use aya_ebpf::btf_maps::{
 use aya_ebpf::macros::btf_map;
 use mesh_common::abi::{
     Address, Agent, Counter, DirectEvent, DirectKey, DirectSocket, EnrolledPod, Exemption,
-    Expected, FlowKey, ListenerKey, MAX_AGENTS, Origin,
+    Expected, FlowKey, ListenerKey, MAX_AGENTS, Origin, RefusedCount, RefusedKey, RefusedSlot,
 };
 
 #[btf_map]
@@ -50,3 +50,12 @@ pub(crate) static DIRECT_SOCKETS: SkStorage<DirectSocket> = SkStorage::new();
 
 #[btf_map]
 pub(crate) static DIRECT_EVENTS: RingBuf<DirectEvent, 4096> = RingBuf::new();
+
+#[btf_map]
+pub(crate) static REFUSED: HashMap<RefusedKey, u32, 1> = HashMap::new();
+
+#[btf_map]
+pub(crate) static REFUSED_COUNTS: PerCpuArray<RefusedCount, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub(crate) static REFUSED_SLOTS: Array<RefusedSlot, 1> = Array::new();

@@ -1,7 +1,8 @@
 //! Capture in: a connection that reaches an enrolled pod from outside goes to the agent's listeners.
 //!
 //! Passed to the application are only loopback, recorded connects (the pod's to itself, and those
-//! exempted from the tunnel), and the node's own addresses. Everything else is steered, or dropped when the agent's listener is not there.
+//! exempted from the tunnel), and the node's own addresses. Everything else is steered, or dropped: when the agent's listener is not there,
+//! and, in the clear, when the agent has said that no policy could allow it.
 //! The program is loaded once for each pod, because nothing in its context names the namespace.
 
 use aya_ebpf::Global;
@@ -13,6 +14,7 @@ use mesh_common::abi::{
 
 use crate::counters::count;
 use crate::maps::{ENROLLED, EXPECTED, LISTENERS, NODE_ADDRESSES};
+use crate::refused;
 
 /// Declares the bytes of the cookie of the network namespace that this copy of the program serves.
 /// The loader sets them, and the verifier folds them into one constant.
@@ -110,6 +112,10 @@ pub(crate) fn weft_sk_lookup(ctx: SkLookupContext) -> u32 {
     let (listener, steered) = if local_port == u32::from(HBONE_PORT) {
         (Listener::Hbone, Counter::LookupHbone)
     } else {
+        if let Some(slot) = refused::slot(netns, flow.local_port) {
+            refused::count(slot, &flow);
+            return verdict(DROP, Counter::LookupPolicy);
+        }
         (Listener::Plaintext, Counter::LookupPlaintext)
     };
     match LISTENERS.redirect_sk_lookup(&ctx, ListenerKey::new(netns, listener), 0) {

@@ -27,6 +27,7 @@ use crate::logging::Logs;
 use crate::node_addresses::{self, NodeAddresses};
 use crate::observe::{AccessLog, Metrics, Observer};
 use crate::proxy::{Mesh, Tuning, Workers};
+use crate::refuse::Refuser;
 use crate::state::{Certificates, State, StateOptions};
 use crate::sys::release_unused;
 
@@ -122,14 +123,27 @@ async fn supervise(config: Config, logs: Logs) -> anyhow::Result<()> {
         state.snapshot(),
         observer.clone(),
     )?;
-    let mesh = Mesh::new(state.snapshot(), certificates, datapath, direct, observer);
+    let drain = Drain::new();
+    let refuser = Refuser::new(
+        config.refuse_in_kernel,
+        datapath.clone(),
+        observer.clone(),
+        drain.clone(),
+    )?;
+    let mesh = Mesh::new(
+        state.snapshot(),
+        certificates,
+        datapath,
+        direct,
+        refuser,
+        observer,
+    );
     let workers = config.workers.unwrap_or_else(cores);
     let tuning = Tuning {
         congestion: config.tunnel_congestion_control,
         busy_poll: config.busy_poll,
     };
     let workers = Workers::start(workers, &mesh, &tuning).context("cannot start the data plane")?;
-    let drain = Drain::new();
     let (enrolment, mut superseded) = Enrolment::new(
         mesh.clone(),
         workers,
@@ -167,6 +181,7 @@ async fn supervise(config: Config, logs: Logs) -> anyhow::Result<()> {
     }
 
     tokio::spawn(mesh.registry.clone().follow(mesh.snapshot.clone()));
+    tokio::spawn(mesh.refuser.clone().follow(mesh.snapshot.clone()));
     let readiness = Readiness::default();
     let addresses = Addresses {
         admin: config.admin_addr,

@@ -1,6 +1,6 @@
 //! The agent's settings, from flags or environment, checked before anything starts.
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
 use mesh_common::identity::TrustDomain;
 use std::net::{IpAddr, SocketAddr};
@@ -84,6 +84,10 @@ pub struct Config {
     /// docs/operating.md before you choose.
     #[arg(long, env = "SAME_NODE", value_enum, default_value_t)]
     pub same_node: SameNode,
+    /// Whether plaintext connections that no policy could allow are refused in the kernel: at once, counted by
+    /// policy, without a line each in the access log.
+    #[arg(long, env = "REFUSE_IN_KERNEL", default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub refuse_in_kernel: bool,
     /// Where operators ask what the agent knows, and change what it logs; /status and others.
     #[arg(long, default_value = "127.0.0.1:15000")]
     pub admin_addr: SocketAddr,

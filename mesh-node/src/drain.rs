@@ -36,6 +36,12 @@ impl Drain {
         self.expired.cancel();
     }
 
+    /// Whether the drain has started.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.started.is_cancelled()
+    }
+
     /// Completes once the drain has started.
     pub async fn started(&self) {
         self.started.cancelled().await;

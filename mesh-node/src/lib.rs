@@ -3,8 +3,8 @@
 //!
 //! Data flows one way: capture ([`bpf`], [`proxy`]) -> identify -> authorize -> tunnel ([`hbone`],
 //! [`tls`]). [`state`] reaches the stages as watch receivers; [`observe`] takes records and never
-//! calls back. [`direct`] lets pods of this node do without tunnels, where that is wanted. [`enroll`] adds and
-//! removes pods; [`agent`] puts the parts together.
+//! calls back. [`direct`] lets pods of this node do without tunnels, where that is wanted, [`refuse`] has the
+//! kernel refuse what no policy could allow. [`enroll`] adds and removes pods; [`agent`] puts the parts together.
 
 pub mod admin;
 pub mod agent;
@@ -24,6 +24,7 @@ mod node_addresses;
 pub mod observe;
 pub mod pod;
 pub mod proxy;
+pub mod refuse;
 pub mod seqpacket;
 pub mod socket;
 pub mod state;

@@ -11,6 +11,7 @@ use crate::{http, programs, wait};
 use anyhow::{Context as _, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -92,6 +93,10 @@ impl Agent {
             argv.extend(["env".to_owned(), format!("WEFT_SABOTAGE={kind}")]);
         }
         argv.extend([show(&binary), "run".to_owned()]);
+        if sabotage == Some(Sabotage::AllowAll) {
+            // What is broken is the agent's judgement: it must be asked.
+            argv.push("--refuse-in-kernel=false".to_owned());
+        }
         argv.extend(
             options
                 .into_iter()
@@ -287,6 +292,18 @@ impl Agent {
         );
         let value = sample.and_then(|line| line.rsplit(' ').next());
         Ok(value.map(str::parse).transpose()?)
+    }
+
+    /// The plaintext connections to this workload that its node's kernel refused, by policy.
+    pub fn refused(&self, namespace: &str, workload: &str) -> Result<BTreeMap<String, u64>> {
+        let labels = format!("{{namespace=\"{namespace}\",workload=\"{workload}\",policy=\"");
+        let metrics = self.metrics()?;
+        let samples = metrics.lines().filter_map(|line| {
+            let rest = line.strip_prefix("weft_steering_refused_total")?;
+            rest.strip_prefix(&*labels)?.split_once("\"} ")
+        });
+        let by_policy = samples.map(|(policy, count)| Ok((policy.to_owned(), count.parse()?)));
+        by_policy.collect()
     }
 
     /// Its access log.

@@ -28,7 +28,7 @@ fn lists(agent: &Agent, pods: &[&Pod]) -> Result<bool> {
         };
         listed.iter().any(|entry| named(&entry))
     };
-    Ok(listed.len() == pods.len() && pods.iter().all(|pod| is(pod)))
+    Ok(listed.len() == pods.len() && pods.iter().all(is))
 }
 
 fn says(client: &Pod, server: SocketAddr, word: &str) -> Result<()> {

@@ -565,10 +565,10 @@ fn a_forged_packet_is_never_taken_for_an_exempted_connection() -> Result<()> {
         idle.wait_for("connected")?;
         let passed = reason("pass_direct")?;
         for (n, from) in [(0, &near), (1, &far)] {
-            let before = reason("redirect_plaintext")?;
+            let before = reason("drop_policy")?;
             spoof(from, SocketAddr::new(own, 40_000 + n), echo.address)?;
-            wait::until_true("it to be steered to the agent", wait::DEADLINE, || {
-                Ok(reason("redirect_plaintext")? > before)
+            wait::until_true("it to be refused as plaintext", wait::DEADLINE, || {
+                Ok(reason("drop_policy")? > before)
             })?;
         }
         assert_eq!(reason("pass_direct")?, passed);

@@ -95,6 +95,8 @@ counters! {
     LookupNode = "sk_lookup" "pass_node",
     /// Dropped: came from outside with the pod's own address as its source.
     LookupOwnSource = "sk_lookup" "drop_own_source",
+    /// Dropped: in the clear, and no policy could allow it.
+    LookupPolicy = "sk_lookup" "drop_policy",
     /// Dropped: the agent's listener is not there.
     LookupNoListener = "sk_lookup" "drop_no_listener",
     /// Dropped: the agent's listener was refused by the kernel.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::keys::{Kinds, Values};
+use super::plaintext::InClear;
 use super::table::{Place, Table};
 use super::{Connection, Policy, PolicyAction};
 
@@ -14,6 +15,7 @@ pub(super) struct Group {
     /// The first policy that is named and not there.
     missing: Option<Arc<str>>,
     tables: OnceLock<Tables>,
+    in_clear: OnceLock<InClear>,
 }
 
 impl Clone for Group {
@@ -23,6 +25,7 @@ impl Clone for Group {
             members: self.members.clone(),
             missing: self.missing.clone(),
             tables: OnceLock::new(),
+            in_clear: OnceLock::new(),
         }
     }
 }
@@ -75,15 +78,21 @@ impl Group {
     pub(super) fn insert(&mut self, policy: Arc<Policy>) {
         let at = self.members.partition_point(|other| other.key < policy.key);
         self.members.insert(at, policy);
-        self.tables = OnceLock::new();
+        self.forget();
     }
 
     pub(super) fn remove(&mut self, key: &str) {
         let at = self.members.partition_point(|other| *other.key < *key);
         if self.members.get(at).is_some_and(|found| *found.key == *key) {
             self.members.remove(at);
-            self.tables = OnceLock::new();
+            self.forget();
         }
+    }
+
+    /// Drops what was made of the members.
+    fn forget(&mut self) {
+        self.tables = OnceLock::new();
+        self.in_clear = OnceLock::new();
     }
 
     pub(super) fn members(&self) -> &[Arc<Policy>] {
@@ -101,6 +110,11 @@ impl Group {
 
     fn tables(&self) -> &Tables {
         self.tables.get_or_init(|| Tables::new(&self.members))
+    }
+
+    /// What the members say of connections in the clear. Made when it is first asked for.
+    pub(super) fn in_clear(&self) -> &InClear {
+        self.in_clear.get_or_init(|| InClear::new(&self.members))
     }
 
     /// What a connection must be asked for before the tables are.

@@ -17,6 +17,8 @@ mod index;
 mod keys;
 mod matches;
 mod names;
+mod plaintext;
+mod ports;
 mod table;
 mod verdict;
 
@@ -29,6 +31,7 @@ pub use explain::{
 pub use index::{PolicyIndex, PolicySet};
 pub use matches::{Clause, Match, Rule, ServiceAccountMatch, StringMatch};
 pub use names::PolicyNames;
+pub use plaintext::{Refused, refused_in_clear};
 pub use verdict::{Action, Reason, Verdict};
 
 use serde::{Deserialize, Serialize};

@@ -139,10 +139,13 @@ struct Notes(Vec<Note>);
 
 impl Notes {
     fn add(&mut self, code: &str, text: String) {
-        self.0.push(Note {
+        let note = Note {
             code: code.to_owned(),
             text,
-        });
+        };
+        if !self.0.contains(&note) {
+            self.0.push(note);
+        }
     }
 }
 

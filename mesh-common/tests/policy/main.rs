@@ -8,6 +8,7 @@
 
 mod allocation;
 mod cover;
+mod plaintext;
 mod properties;
 mod random;
 mod reference;

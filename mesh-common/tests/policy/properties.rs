@@ -18,14 +18,14 @@ const SETS: u64 = 4_000;
 const CONNECTIONS: usize = 5;
 
 /// Policies, and a workload that they may apply to.
-struct World {
-    policies: Vec<Stated>,
-    namespace: &'static str,
+pub(crate) struct World {
+    pub(crate) policies: Vec<Stated>,
+    pub(crate) namespace: &'static str,
     listed: Vec<String>,
 }
 
 impl World {
-    fn random(rng: &mut StdRng) -> Self {
+    pub(crate) fn random(rng: &mut StdRng) -> Self {
         let policies = random::policies(rng);
         let mut listed: Vec<_> = policies
             .iter()
@@ -43,11 +43,11 @@ impl World {
         }
     }
 
-    fn names(&self) -> PolicyNames {
+    pub(crate) fn names(&self) -> PolicyNames {
         self.listed.iter().map(String::as_str).collect()
     }
 
-    fn index(&self) -> PolicyIndex {
+    pub(crate) fn index(&self) -> PolicyIndex {
         let mut index = PolicyIndex::default();
         self.policies
             .iter()

@@ -32,6 +32,10 @@ const METHOD: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 /// What a node says about the resources it holds when it reconnects may be this large.
 const MAX_REQUEST: usize = 64 << 20;
+/// After its first words a node says little: what is read into is small, and grows when it must.
+const BUFFER: usize = 1 << 10;
+/// Of no use to a decoder.
+const YIELD: usize = 32 << 10;
 
 /// The discovery service; clones share everything.
 #[derive(Clone)]
@@ -82,7 +86,8 @@ impl Discovery {
             tracing::warn!(caller = %refusal.caller(), reason = refusal.reason(), "stream refused: {refusal}");
             Status::from(&refusal)
         })?;
-        let decoder = ProstDecoder::<DeltaDiscoveryRequest>::new(BufferSettings::default());
+        let decoder =
+            ProstDecoder::<DeltaDiscoveryRequest>::new(BufferSettings::new(BUFFER, YIELD));
         // One response with the transport, one being made: a slow client costs no more.
         let (outgoing, items) = mpsc::channel(1);
         let session = Session {

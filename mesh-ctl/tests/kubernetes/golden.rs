@@ -57,6 +57,7 @@ fn difference(got: &Compiled, expected: &Compiled) -> String {
     for (kind, got, expected) in [
         (Kind::Address, &got.addresses, &expected.addresses),
         (Kind::Authorization, &got.policies, &expected.policies),
+        (Kind::Enrolment, &got.enrolments, &expected.enrolments),
     ] {
         let names: BTreeSet<_> = got.keys().chain(expected.keys()).collect();
         for name in names {
@@ -200,6 +201,8 @@ fn reduce(document: &mut Value, made: &Value) {
             }
         }
         Some("Pod") => {
+            // The server chose one.
+            document["metadata"]["uid"] = made["metadata"]["uid"].clone();
             let made = made["spec"]["initContainers"].as_array();
             let init = document["spec"]["initContainers"].as_array_mut();
             for (container, made) in init.into_iter().flatten().zip(made.into_iter().flatten()) {
@@ -343,6 +346,10 @@ async fn both_sources_compile_to_equal_bytes() {
         watching
             .until_equal(&what, |objects| compiled(objects) == expected, explain)
             .await;
+        // They outlive the case, as none of the mesh.
+        for namespace in namespaces(&documents) {
+            label_namespace(&client, &namespace, &[]).await;
+        }
         cluster::empty(&client).await;
         let nothing = compiled(&Objects::default());
         watching

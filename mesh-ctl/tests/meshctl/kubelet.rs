@@ -84,8 +84,7 @@ where
         Err(e) => {
             let reason = format!("error forwarding port {port} to pod: {e}");
             socket.send(frame(ERRORS, reason.as_bytes())).await.unwrap();
-            let _ = socket.close(None).await;
-            return;
+            return end(socket).await;
         }
     };
     let mut block = vec![0; 32 << 10];
@@ -99,10 +98,20 @@ where
                 Some(Ok(_)) => {}
             },
             read = inside.read(&mut block) => match read {
-                Ok(0) | Err(_) => return drop(socket.close(None).await),
+                Ok(0) | Err(_) => return end(socket).await,
                 Ok(n) if socket.send(frame(DATA, &block[..n])).await.is_err() => return,
                 Ok(_) => {}
             },
         }
     }
+}
+
+/// Says that it ends, and takes what still comes: the reset that it were answered with would lose what was
+/// said before.
+async fn end<S>(mut socket: WebSocketStream<S>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let _ = socket.close(None).await;
+    while let Some(Ok(_)) = socket.next().await {}
 }

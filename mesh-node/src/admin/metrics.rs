@@ -17,6 +17,7 @@ pub(super) fn routes() -> Router<Admin> {
 }
 
 async fn metrics(Shared(admin): Shared<Admin>) -> impl IntoResponse {
+    admin.mesh.refuser.report();
     let status = admin.state.sync_status();
     let steering = match admin.mesh.datapath.counters() {
         Ok(counters) => counters,

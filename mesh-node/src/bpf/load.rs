@@ -5,7 +5,7 @@ use aya::programs::{CgroupSockAddr, Program, ProgramError, ProgramFd, SkLookup, 
 use aya::{Ebpf, EbpfLoader};
 use mesh_common::abi::{
     Address, Agent, DirectKey, DirectSocket, EnrolledPod, Exemption, Expected, FlowKey,
-    ListenerKey, Origin, map, program,
+    ListenerKey, Origin, RefusedCount, RefusedKey, RefusedSlot, map, program,
 };
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -14,7 +14,7 @@ use std::path::Path;
 use super::attach::{Target, attach_pinned};
 use super::error::DatapathError;
 use super::pins::{self, Pins};
-use super::{DatapathOptions, cgroup, direct, settings};
+use super::{DatapathOptions, cgroup, direct, refused, settings};
 use crate::sys::bpf::AttachType;
 
 /// The object that `build.rs` made of mesh-ebpf.
@@ -53,6 +53,17 @@ const LAYOUT: [(&str, usize, usize); map::ALL.len()] = [
         size_of::<DirectSocket>(),
     ),
     (map::DIRECT_EVENTS, 0, 0),
+    (map::REFUSED, size_of::<RefusedKey>(), size_of::<u32>()),
+    (
+        map::REFUSED_COUNTS,
+        size_of::<u32>(),
+        size_of::<RefusedCount>(),
+    ),
+    (
+        map::REFUSED_SLOTS,
+        size_of::<u32>(),
+        size_of::<RefusedSlot>(),
+    ),
 ];
 
 /// Every byte, to point at: the loader takes constants by reference and outlives each pod.
@@ -93,6 +104,9 @@ impl Loader {
             .map_max_entries(map::EXPECTED, options.max_flows)
             .map_max_entries(map::DIRECT, direct::MAX_EXEMPTIONS)
             .map_max_entries(map::DIRECT_EVENTS, direct::RING_BYTES)
+            .map_max_entries(map::REFUSED, refused::entries(options.max_pods))
+            .map_max_entries(map::REFUSED_COUNTS, refused::slots(options.max_pods))
+            .map_max_entries(map::REFUSED_SLOTS, refused::slots(options.max_pods))
             .map_max_entries(map::NODE_ADDRESSES, settings::CAPACITY)
             .map_max_entries(map::EXCLUDED_PORTS, settings::CAPACITY)
             .map_max_entries(map::EXCLUDED_CIDRS, settings::CAPACITY);

@@ -12,6 +12,7 @@ mod load;
 mod pins;
 mod pods;
 mod probe;
+mod refused;
 mod settings;
 
 pub use direct::{DirectEvents, DirectMarks, DirectRoute, MAX_EXEMPTIONS, since_boot};
@@ -19,6 +20,7 @@ pub use error::DatapathError;
 pub use pins::uninstall;
 pub use pods::Listeners;
 pub use probe::{Feature, Need, Probe, probe};
+pub use refused::{RefusedConnection, RefusedConnections, RefusedPorts};
 
 use aya::maps::{Map, MapData, PerCpuArray};
 use ipnet::IpNet;
@@ -88,6 +90,8 @@ impl Datapath {
         let lease = Lease::open(&pins)?;
         let mut pods = Pods::open(pins.clone(), loader, options.max_pods)?;
         pods.forget_dead()?;
+        let enrolled = pods.enrolled()?;
+        pods.refused.forget_others(&enrolled)?;
         Ok(Self {
             origins,
             counters,

@@ -2,7 +2,8 @@
 //!
 //! Order matters. A connect of the agent to the application must be known as local before
 //! inbound connections are steered, or it would be steered back to the agent: so a pod enters the table first and
-//! gets its link last, and leaves in the opposite order. What exempts connections from or to it ends before that.
+//! gets its link last, and leaves in the opposite order. What exempts connections from or to it ends before that, what
+//! refuses connections to it after.
 
 use aya::maps::{HashMap, Map, MapData, MapError, SockHash};
 use mesh_common::abi::{
@@ -19,6 +20,7 @@ use super::direct::Exemptions;
 use super::error::DatapathError;
 use super::load::Loader;
 use super::pins::{self, Pins};
+use super::refused::Refused;
 use crate::sys::Netns;
 use crate::sys::bpf::{Abi, AttachType};
 
@@ -39,6 +41,7 @@ pub(super) struct Pods {
     enrolled: HashMap<MapData, u64, Abi<EnrolledPod>>,
     listeners: SockHash<MapData, Abi<ListenerKey>>,
     pub(super) exemptions: Exemptions,
+    pub(super) refused: Refused,
 }
 
 impl Pods {
@@ -48,6 +51,7 @@ impl Pods {
             enrolled: pins.typed(map::ENROLLED, |map: Map| map.try_into())?,
             listeners: pins.typed(map::LISTENERS, |map: Map| map.try_into())?,
             exemptions: Exemptions::open(&pins)?,
+            refused: Refused::open(&pins, max_pods)?,
             pins,
             loader,
             max_pods,
@@ -132,7 +136,7 @@ impl Pods {
             let key = Abi(ListenerKey::new(cookie, kind));
             absent_is_fine(map::LISTENERS, self.listeners.remove(&key))?;
         }
-        Ok(())
+        self.refused.forget(cookie)
     }
 
     /// Removes what is left of pods whose network namespace ended while no agent looked.

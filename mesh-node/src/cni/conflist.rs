@@ -95,9 +95,8 @@ fn is_ours(text: &str, at: &Range<usize>) -> bool {
 /// Where each plugin is in the text.
 fn plugins(text: &str) -> Result<Vec<Range<usize>>, ConfError> {
     let value = parse(text)?;
-    let list = match &value["plugins"] {
-        Value::Array(list) => list,
-        _ => return Err(ConfError::Field("plugins".into(), "a list")),
+    let Value::Array(list) = &value["plugins"] else {
+        return Err(ConfError::Field("plugins".into(), "a list"));
     };
     for (i, plugin) in list.iter().enumerate() {
         if !plugin["type"].is_string() {

@@ -94,10 +94,9 @@ pub(super) fn run(environment: &Environment, config: &str) -> Result<String, Cni
             }
             Ok(String::new())
         }
-        // Pods outside the mesh can always be added, so the node is not held up for those inside it.
-        "STATUS" => Ok(String::new()),
-        // The agent notices by itself when a network namespace is gone.
-        "GC" => Ok(String::new()),
+        // STATUS: pods outside the mesh can always be added, so the node is not held up for those inside it.
+        // GC: the agent notices by itself when a network namespace is gone.
+        "STATUS" | "GC" => Ok(String::new()),
         _ => Err(CniError::Environment("CNI_COMMAND")),
     }
 }

@@ -213,7 +213,7 @@ fn answer(
             if namespace.is_empty() || name.is_empty() {
                 return Reply::Error("namespace and name must not be empty".into());
             }
-            match new_pod(namespace, name, netns, descriptor) {
+            match new_pod(&namespace, &name, netns, descriptor) {
                 Ok(pod) => enrolment.add(pod),
                 Err(why) => return Reply::Error(why),
             }
@@ -240,7 +240,7 @@ fn answer(
                 verdict if !verdict.is_in() => return Reply::Joined(false),
                 _ => {}
             }
-            let pod = new_pod(namespace, name, netns, descriptor).and_then(|pod| {
+            let pod = new_pod(&namespace, &name, netns, descriptor).and_then(|pod| {
                 let pod = NewPod {
                     uid,
                     container,
@@ -267,8 +267,8 @@ fn answer(
 }
 
 fn new_pod(
-    namespace: String,
-    name: String,
+    namespace: &str,
+    name: &str,
     netns_path: PathBuf,
     descriptor: Option<OwnedFd>,
 ) -> Result<NewPod, String> {
@@ -278,7 +278,7 @@ fn new_pod(
         ));
     };
     match Netns::from_fd(descriptor) {
-        Ok(netns) => Ok(NewPod::new(&namespace, &name, netns, netns_path)),
+        Ok(netns) => Ok(NewPod::new(namespace, name, netns, netns_path)),
         Err(e) => Err(format!(
             "pod {namespace}/{name}: the descriptor of {} is no network namespace: {e}",
             netns_path.display()

@@ -363,6 +363,7 @@ impl Enrolment {
             drain: shared.drain.child(),
         });
         shared.mesh.direct.joined(&pod);
+        shared.mesh.refuser.joined(&pod);
         let (closed, listening) = mpsc::channel();
         serve_pod(&shared.workers, &pod, listeners, &closed);
         drop(closed);
@@ -429,6 +430,7 @@ impl Enrolment {
             .unenroll(pod.netns.cookie())
             .map_err(|e| EnrollError::Datapath(pod.to_string(), e))?;
         shared.mesh.direct.left(pod);
+        shared.mesh.refuser.left(pod);
         pod.drain.start();
         entry.sockets.clear();
         self.let_go(pod.netns.cookie());

@@ -10,6 +10,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decisions::Decisions;
+use super::refused::Refused;
 use super::{Parties, Party};
 
 /// A label value that reads `unknown` when there is none, as the field's dashboards expect.
@@ -136,6 +137,7 @@ pub struct Metrics {
     pub(super) received: Family<TcpLabels, Counter>,
     pub(super) sent: Family<TcpLabels, Counter>,
     pub(super) decisions: Decisions,
+    pub(super) refused: Refused,
     agent: Mutex<AgentGauges>,
 }
 
@@ -196,6 +198,12 @@ impl Metrics {
             "Decisions of the eBPF programs since they were pinned, by reason",
             gauges.steering.clone(),
         );
+        let refused = Refused::default();
+        own.register(
+            "steering_refused",
+            "Plaintext connections that the eBPF programs refused because no policy could allow them",
+            refused.clone(),
+        );
         own.register(
             "enrolled_pods",
             "Pods enrolled on this node",
@@ -245,6 +253,7 @@ impl Metrics {
             received,
             sent,
             decisions,
+            refused,
             agent: Mutex::new(gauges),
         }
     }

@@ -12,6 +12,7 @@ mod metrics;
 mod outcome;
 mod parties;
 mod record;
+mod refused;
 mod same;
 mod series;
 mod traffic;

@@ -43,7 +43,7 @@ impl Facts {
     }
 }
 
-/// What policy says under `snapshot` of a connection between these parties: the same as [`Facts::judge`] where
+/// What policy says under `snapshot` of a connection between these parties: the same as `Facts::judge` where
 /// the destination is a pod of this node, and what the destination's node says where it is not.
 pub fn judge(snapshot: &Snapshot, parties: &Parties) -> Verdict {
     let (source, destination) = (&parties.source, &parties.destination);

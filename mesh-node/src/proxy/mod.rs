@@ -40,6 +40,7 @@ use crate::direct::Direct;
 use crate::hbone::OpenTunnels;
 use crate::observe::Observer;
 use crate::pod::Pod;
+use crate::refuse::Refuser;
 use crate::state::{CertificateError, Certificates, Svid};
 use loads::Loads;
 
@@ -57,6 +58,8 @@ pub struct Mesh {
     pub datapath: Arc<Datapath>,
     /// What does without tunnels.
     pub direct: Direct,
+    /// What the kernel refuses by itself.
+    pub refuser: Refuser,
     /// Tunnels that are open.
     pub tunnels: OpenTunnels,
     /// Live inbound connections.
@@ -92,6 +95,7 @@ impl Mesh {
         certificates: Certificates,
         datapath: Arc<Datapath>,
         direct: Direct,
+        refuser: Refuser,
         observer: Observer,
     ) -> Self {
         Self {
@@ -99,6 +103,7 @@ impl Mesh {
             certificates,
             datapath,
             direct,
+            refuser,
             tunnels: OpenTunnels::default(),
             registry: Registry::default(),
             observer,

@@ -4,7 +4,7 @@
 use aya::Pod;
 use mesh_common::abi::{
     Address, Agent, DirectEvent, DirectKey, DirectSocket, EnrolledPod, Exemption, Expected,
-    FlowKey, ListenerKey, Origin,
+    FlowKey, ListenerKey, Origin, RefusedCount, RefusedKey, RefusedSlot,
 };
 use std::ffi::CString;
 use std::io;
@@ -36,7 +36,10 @@ impl_pod!(
     Expected,
     FlowKey,
     ListenerKey,
-    Origin
+    Origin,
+    RefusedCount,
+    RefusedKey,
+    RefusedSlot
 );
 
 impl<T> Abi<T>

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ROLE: &str = "WEFT_DATAPATH_APP_NETNS";
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -111,12 +111,21 @@ fn obey(command: &str) -> io::Result<String> {
         ["reconnect", first, second] => reconnect(first, second),
         ["race", threads, connects] => race(number(threads), number(connects)),
         ["hold", to] => hold(to),
-        ["ended"] => Ok(ENDED.lock().unwrap().join(" ")),
+        ["ended", count] => Ok(ended(number(count))),
         ["udp", to] => udp(to.parse().unwrap()),
         ["serve", at] => serve(at.parse().unwrap()),
         ["accepted"] => Ok(ACCEPTED.load(Ordering::SeqCst).to_string()),
         _ => panic!("unknown command {command:?}"),
     }
+}
+
+/// How held connections ended, once there are so many of them or none has ended for long.
+fn ended(count: usize) -> String {
+    let deadline = Instant::now() + TIMEOUT;
+    while ENDED.lock().unwrap().len() < count && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    ENDED.lock().unwrap().join(" ")
 }
 
 fn number(word: &str) -> usize {

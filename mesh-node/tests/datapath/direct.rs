@@ -318,7 +318,7 @@ fn both_ends_can_be_found_and_ended() {
         assert!(!far.direct.unwrap().is_client());
         assert_eq!(client.remote.port(), 8080);
     }
-    assert_eq!(two.lab.app.ask("ended"), "");
+    assert_eq!(two.lab.app.ask("ended 0"), "");
     for server in &servers {
         assert!(peer.destroy(server).unwrap());
         assert!(!peer.destroy(server).unwrap(), "it is gone");
@@ -326,7 +326,7 @@ fn both_ends_can_be_found_and_ended() {
     two.lab.wait_until(|| two.marked(&two.lab.pod).is_empty());
     assert!(!pod.destroy(&clients[0]).unwrap());
     assert_eq!(
-        two.lab.app.ask("ended"),
+        two.lab.app.ask("ended 3"),
         "ConnectionReset ConnectionReset ConnectionReset"
     );
     // Listeners are no connections, and were not touched.

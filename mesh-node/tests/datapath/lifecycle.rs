@@ -33,7 +33,7 @@ fn an_unenrolled_pod_is_as_before() {
         );
     }
     assert!(datapath.enrolled().unwrap().is_empty());
-    let pods = lab.bpffs().join("v2/pods");
+    let pods = lab.bpffs().join("v3/pods");
     assert_eq!(fs::read_dir(pods).unwrap().count(), 0, "a link is left");
     // And again, twice: enrolling is idempotent.
     for _ in 0..2 {
@@ -51,7 +51,7 @@ fn capture_outlives_the_agent_and_the_next_one_takes_over() {
     let _server = Server::start(&lab.peer, address(PEER4, 80), |_| "plaintext leaked".into());
     assert_eq!(lab.app.ask("serve [::]:8080"), "serving");
     let links = || {
-        let directory = lab.bpffs().join("v2/links");
+        let directory = lab.bpffs().join("v3/links");
         let mut names: Vec<_> = fs::read_dir(directory)
             .unwrap()
             .map(|e| e.unwrap().file_name())
@@ -78,7 +78,7 @@ fn capture_outlives_the_agent_and_the_next_one_takes_over() {
     options.exclude_ports = vec![80];
     let datapath = Arc::new(Datapath::open(&options).unwrap());
     assert_eq!(datapath.enrolled().unwrap(), [lab.pod.cookie()]);
-    let directory = lab.bpffs().join("v2/links");
+    let directory = lab.bpffs().join("v3/links");
     assert_eq!(fs::read_dir(directory).unwrap().count(), before.len());
     let _agent = lab.enroll(&datapath);
     let answer = lab.app.connect(address(PEER4, 80));

@@ -12,3 +12,4 @@ mod inbound;
 mod lab;
 mod lifecycle;
 mod outbound;
+mod refused;

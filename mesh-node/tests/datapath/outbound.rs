@@ -84,7 +84,7 @@ fn connections_that_end_leave_no_entries() {
     assert_eq!(lab.app.ask("race 4 100").trim(), "0");
     assert_eq!(count(&datapath, "sock_ops", "local_recorded"), 400);
     let entries = |name: &str| {
-        let pinned = MapData::from_pin(lab.bpffs().join("v2/maps").join(name)).unwrap();
+        let pinned = MapData::from_pin(lab.bpffs().join("v3/maps").join(name)).unwrap();
         let map = Map::from_map_data(pinned).unwrap();
         let keys: Vec<_> = match name {
             map::EXPECTED => HashMap::<_, [u8; 48], [u8; 16]>::try_from(map)

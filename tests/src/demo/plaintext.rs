@@ -5,6 +5,7 @@ use super::report::{Report, Row};
 use super::world::{Web, World, http, needle};
 use crate::apps::{curl, curl_fails};
 use crate::topology::Pod;
+use crate::wait;
 use anyhow::Result;
 
 pub(super) fn rows(world: &mut World, report: &mut Report) {
@@ -65,7 +66,12 @@ pub(super) fn refused(
     from: &Pod,
     server: impl Fn(&World) -> &Web,
 ) -> Result<()> {
-    let watch = world.watch(from, &server(world).pod)?;
+    let pod = server(world).pod.clone();
+    let by_policy = |world: &World| {
+        let agent = world.mesh.agent(pod.node)?;
+        agent.refused(&pod.namespace, &pod.name)
+    };
+    let before = by_policy(world)?;
     let word = needle();
     let outcome = curl_fails(from, http(&server(world).pod), &format!("/{word}"));
     row.got = if outcome.is_ok() {
@@ -75,14 +81,13 @@ pub(super) fn refused(
     }
     .into();
     row.saw(outcome?);
-    let inbound = watch.inbound()?;
-    row.take(&inbound);
-    row.must(inbound.is_denied(), "the server's agent did not say deny");
-    row.must(
-        inbound.src_identity.is_none(),
-        "the agent names an identity for plaintext",
-    );
-    row.must(row.policy.is_some(), "the log names no policy");
+    let policy = wait::until("the refusal to be counted", wait::DEADLINE, || {
+        let mut counted = by_policy(world)?.into_iter();
+        Ok(counted.find(|(policy, count)| before.get(policy) != Some(count)))
+    });
+    let (policy, _) = policy?;
+    row.saw(format!("refused in the kernel because of {policy}"));
+    row.policy = Some(policy);
     let logged = server(world)
         .nginx
         .requests()?

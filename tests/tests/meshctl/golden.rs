@@ -37,9 +37,17 @@ const FILTERED: &[&[&str]] = &[
     &["version", "--client"],
 ];
 
+fn is_updating() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some()
+}
+
 /// The command line and its normal output.
 fn shown(world: &World, arguments: &[&str]) -> Result<String> {
     let output = world.meshctl(arguments)?;
+    if is_updating() {
+        // As docs/meshctl.md has it.
+        eprintln!("$ meshctl {}\n{}", arguments.join(" "), output.stdout);
+    }
     let is_json = arguments.ends_with(&["json"]);
     let normal = match is_json {
         true => normal::json(&output.stdout).with_context(|| output.stdout.clone())?,
@@ -62,7 +70,7 @@ fn golden(world: &World, name: &str, commands: &[Vec<&str>]) -> Result<Option<St
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/meshctl/golden")
         .join(format!("{name}.txt"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if is_updating() {
         std::fs::write(&file, &got)?;
     }
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
@@ -103,7 +111,7 @@ fn a_config_dump_has_all_that_the_agents_know() -> Result<()> {
     assert_eq!(nodes, ["node1", "node2"]);
     for (item, agent) in items.iter().zip(&world.mesh.agents) {
         let dump: serde_json::Value = serde_json::from_str(&agent.config_dump()?)?;
-        for part in ["workloads", "services", "policies", "pods", "sameNode"] {
+        for part in ["workloads", "services", "policies", "pods"] {
             assert_eq!(item[part], dump[part], "{part}");
             assert!(!item[part].is_null(), "{part}");
         }

@@ -91,12 +91,15 @@ fn replace(value: &mut Value) {
 }
 
 fn words(text: &str) -> String {
+    // What tells one root from another.
+    let is_id = |word: &str| word.len() == 8 && word.bytes().all(|b| b.is_ascii_hexdigit());
     let words = text.split(' ').map(|word| {
         let port = word
             .rsplit_once(':')
             .and_then(|(host, port)| Some((host, port.parse().ok()?)));
         match port {
             Some((host, FIRST_EPHEMERAL..)) => format!("{host}:{ANY}"),
+            _ if is_id(word) => ANY.to_owned(),
             _ if word == env!("CARGO_PKG_VERSION") => "VERSION".to_owned(),
             _ => word.to_owned(),
         }

@@ -1,10 +1,12 @@
 mod conditions;
 mod decoding;
 mod explaining;
+mod plaintext;
 
 use super::*;
 use crate::proto::security as wire;
 use crate::proto::workload::Extension;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use wire::string_match::MatchType;
 

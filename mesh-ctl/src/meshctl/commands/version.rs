@@ -54,6 +54,7 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
             }
             // There may be no mesh at all; what is known is shown.
             Err(error @ ReachError::NoKubeconfig(_)) => eprintln!("note: {error}"),
+            Err(error @ ReachError::NoSuchNode(..)) => return Err(error.into()),
             Err(error) => {
                 eprintln!("warning: {error}");
                 exit = Exit::Partial;

@@ -33,8 +33,7 @@ pub(super) struct MeshOptions {
     /// Value of that label that enrols
     #[arg(long, value_name = "VALUE", default_value = "ambient")]
     pub(super) dataplane_value: String,
-    /// Directory of what is there besides, such as pods and services; what both have is as in the other
-    /// directory
+    /// Directory of the pods, services and whatever else is there besides; policies in it are left out
     #[arg(long, value_name = "DIR")]
     pub(super) with: Option<PathBuf>,
 }
@@ -129,9 +128,9 @@ pub(super) fn read(directory: &Path, mesh: &MeshOptions) -> Result<Objects, Prob
     all.pods.extend(own.pods);
     all.services.extend(own.services);
     all.endpoint_slices.extend(own.endpoint_slices);
-    all.authorization_policies
-        .extend(own.authorization_policies);
-    all.peer_authentications.extend(own.peer_authentications);
+    // What is taken out of the directory must not stay because it is there besides.
+    all.authorization_policies = own.authorization_policies;
+    all.peer_authentications = own.peer_authentications;
     all.origins.extend(own.origins);
     Ok(all)
 }

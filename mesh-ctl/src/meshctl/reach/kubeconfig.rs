@@ -105,9 +105,14 @@ fn unusable(file: String, error: &KubeconfigError) -> ReachError {
         },
         other => ReachError::Kubeconfig {
             file,
-            reason: other.to_string(),
+            reason: first_line(&other.to_string()),
         },
     }
+}
+
+/// What comes after it is the place in the file, drawn.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// What is read, for errors.

@@ -60,12 +60,19 @@ fn parse(text: &str, default_port: u16) -> Result<Address, String> {
     if uri.path().len() > 1 || uri.query().is_some() {
         return Err(format!("only host and port belong here; {example}"));
     }
-    let host = uri
-        .host()
+    let authority = uri
+        .authority()
         .ok_or_else(|| format!("it names no host; {example}"))?;
+    let host = authority.host();
+    let port = match authority.as_str().strip_prefix(host) {
+        Some("") => Some(default_port),
+        Some(rest) => rest.strip_prefix(':').and_then(|port| port.parse().ok()),
+        // A user, for whom there is no use.
+        None => None,
+    };
     Ok(Address {
         host: host.trim_matches(['[', ']']).to_owned(),
-        port: uri.port_u16().unwrap_or(default_port),
+        port: port.ok_or_else(|| format!("after the host comes no port; {example}"))?,
     })
 }
 
@@ -95,6 +102,7 @@ mod tests {
             ("/status", "only host and port"),
             ("", "http://HOST:15000"),
             ("http://node1:99999", "http://HOST:15000"),
+            ("http://me@node1", "http://HOST:15000"),
         ] {
             let error = text.parse::<AgentUrl>().unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");

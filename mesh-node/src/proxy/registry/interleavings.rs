@@ -235,8 +235,8 @@ fn run(
     let connecting = {
         let (registry, fate) = (registry.clone(), fate.clone());
         move || {
-            fate.set(connect(let_through, &registry, &state, facts))
-                .unwrap();
+            let met = connect(let_through, &registry, &state, facts);
+            fate.set(met).unwrap();
         }
     };
     let later = states[1..].to_vec();

@@ -24,7 +24,6 @@ impl World {
         let workload = Workload {
             uid: "Kubernetes//Pod/shop/web".into(),
             name: "web".into(),
-            uid: String::new(),
             namespace: "shop".into(),
             addresses: vec![vec![10, 0, 0, 1]],
             authorization_policies: policies.iter().map(ToString::to_string).collect(),
@@ -38,6 +37,7 @@ impl World {
         let pod = Pod {
             namespace: "shop".into(),
             name: "web".into(),
+            uid: String::new(),
             netns: Netns::open("/proc/self/ns/net").unwrap(),
             netns_path: "/proc/self/ns/net".into(),
             addresses: vec!["10.0.0.1".parse().unwrap()],

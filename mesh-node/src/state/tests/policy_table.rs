@@ -72,6 +72,7 @@ fn pod(namespace: &str, name: &str) -> Arc<Pod> {
     Arc::new(Pod {
         namespace: namespace.into(),
         name: name.into(),
+        uid: String::new(),
         netns: Netns::open("/proc/self/ns/net").unwrap(),
         netns_path: "/proc/self/ns/net".into(),
         addresses: Vec::new(),

@@ -92,7 +92,8 @@ impl Report {
             return;
         }
         let kind = kind(&before, &after);
-        let nearest = after.nearest.clone();
+        // A port that stands for others says nothing of what is wanted.
+        let nearest = after.nearest.clone().filter(|_| port.is_some());
         let (before, after) = (Outcome::of(before), Outcome::of(after));
         let key = (to.to_owned(), port, before.clone(), after.clone());
         match self.at.get(&key) {

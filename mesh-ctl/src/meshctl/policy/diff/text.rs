@@ -97,9 +97,13 @@ fn summary(report: &Report) -> String {
         0 => String::new(),
         n => format!("; {n} seen connections are to nobody whom either directory knows"),
     };
+    let flows = match report.flows {
+        1 => "1 flow".to_owned(),
+        n => format!("{n} flows"),
+    };
     format!(
-        "{} flows judged: {} close, {} open, {} have another reason, {} appear, {} disappear{skipped}\n",
-        report.flows,
+        "{} judged: {} close, {} open, {} have another reason, {} appear, {} disappear{skipped}\n",
+        flows,
         count(Kind::Closes),
         count(Kind::Opens),
         count(Kind::OtherReason),

@@ -99,12 +99,15 @@ fn decided(out: &mut String, label: &str, explanation: &Explanation, answer: &An
     };
     line(out, &format!("  {label:<8} {action}{by}{}", verdict.reason));
     if let Some(nearest) = &explanation.nearest {
-        near(out, nearest, answer);
+        near(out, nearest, verdict.reason, answer);
     }
 }
 
-fn near(out: &mut String, nearest: &NearMiss, answer: &Answer) {
+fn near(out: &mut String, nearest: &NearMiss, reason: Reason, answer: &Answer) {
     let origin = origin(answer, &nearest.policy);
+    if reason != Reason::NoAllowMatched {
+        line(out, "  besides  no rule of the ALLOW policies matched");
+    }
     line(
         out,
         &format!(

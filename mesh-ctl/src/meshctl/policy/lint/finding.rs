@@ -106,8 +106,10 @@ impl fmt::Display for Code {
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct Finding {
-    /// The file and the document in it; empty when it is about the whole directory.
+    /// The file; empty when it is about the whole directory.
     pub(super) file: String,
+    /// Which document of the file, from 1; 0 when it is about the whole directory.
+    pub(super) document: usize,
     /// `Kind namespace/name`; empty when it is about the whole directory or an object without a name.
     pub(super) object: String,
     /// The field, as YAML spells its path; empty when it is about the whole object.

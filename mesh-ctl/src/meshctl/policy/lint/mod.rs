@@ -102,7 +102,6 @@ fn invalid(problems: Problems) -> Result<Vec<Finding>, CliError> {
         return Err(offline::unreadable(&problems));
     }
     let one = |problem: source::Problem| {
-        let document = problem.document.unwrap_or_default();
         let message = problem.message.replace('\n', " ");
         let (field, what) = match message.strip_prefix("field ") {
             Some(rest) => rest.split_once(": ").unwrap_or(("", rest)),
@@ -110,7 +109,8 @@ fn invalid(problems: Problems) -> Result<Vec<Finding>, CliError> {
         };
         let (what, remedy) = what.rsplit_once("; ").unwrap_or((what, "correct it"));
         Finding {
-            file: format!("{}: document {document}", problem.file.display()),
+            file: problem.file.display().to_string(),
+            document: problem.document.unwrap_or_default(),
             object: problem.object.unwrap_or_default(),
             field: field.to_owned(),
             code: Code::InvalidObject,

@@ -66,8 +66,7 @@ fn workloads(
     let with_address = pods.iter().any(|pod| world.workload(pod).is_some());
     if with_address && !pods.iter().any(|pod| world.is_enrolled(pod)) {
         let what = format!(
-            "none of the {} pods with the labels {labels} is enrolled in the mesh, so nothing enforces it",
-            pods.len()
+            "no pod with the labels {labels} is enrolled in the mesh, so nothing enforces it"
         );
         let label = &world.mesh.dataplane_label;
         let value = &world.mesh.dataplane_value;

@@ -175,6 +175,7 @@ impl Random {
             let enrolled = ("istio.io/dataplane-mode".to_owned(), "ambient".to_owned());
             meta.labels.extend([enrolled]);
             objects.insert(Object::Pod(Box::new(Pod {
+                uid: String::new(),
                 meta,
                 service_account: self.pick(&ACCOUNTS).into(),
                 node: "n".into(),

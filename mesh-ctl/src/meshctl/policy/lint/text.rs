@@ -24,13 +24,18 @@ pub(super) fn render(report: &Report, output: &Output) -> String {
     out
 }
 
-/// File, object and field, as far as there are any.
+/// File, document, object and field, as far as there are any.
 fn place(found: &Finding) -> String {
-    // A file is stated with the object by sources that know it.
-    let parts = [&found.file, &found.object, &found.field];
+    let document = match found.document {
+        0 => String::new(),
+        number => format!("document {number}"),
+    };
+    let parts = [&found.file, &document, &found.object, &found.field];
     let stated: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    let joined: Vec<_> = stated.iter().map(|part| part.as_str()).collect();
-    joined.join(": ")
+    match stated.is_empty() {
+        true => "the directory".to_owned(),
+        false => stated.into_iter().cloned().collect::<Vec<_>>().join(": "),
+    }
 }
 
 fn summary(report: &Report) -> String {

@@ -156,9 +156,12 @@ impl<'a> World<'a> {
         remedy: impl Into<String>,
     ) {
         let origins = &self.offline.objects.origins;
-        let file = origins.get(&(kind, name.clone())).cloned();
+        let origin = origins.get(&(kind, name.clone()));
+        let place = origin.and_then(|origin| origin.rsplit_once(": document "));
+        let (file, document) = place.unwrap_or_default();
         self.found.push(Finding {
-            file: file.unwrap_or_default(),
+            file: file.to_owned(),
+            document: document.parse().unwrap_or_default(),
             object: format!("{kind} {name}"),
             field: field.into(),
             code,
@@ -172,6 +175,7 @@ impl<'a> World<'a> {
     pub(super) fn note_directory(&mut self, code: Code, what: &str, remedy: &str) {
         self.found.push(Finding {
             file: String::new(),
+            document: 0,
             object: String::new(),
             field: String::new(),
             code,
