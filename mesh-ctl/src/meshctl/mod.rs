@@ -9,7 +9,6 @@ mod error;
 mod exit;
 pub mod expiry;
 pub mod lists;
-pub mod nearest;
 pub mod output;
 pub mod policy;
 pub mod reach;
