@@ -72,13 +72,15 @@ const CLUSTER_PACKAGES: &[&str] = &[
     "iproute2",
     "iptables",
     "kmod",
-    "kubernetes-client",
     "mount",
     "prometheus",
     "runc",
     "tcpdump",
     "util-linux",
 ];
+
+/// Debian's kubectl.
+const KUBECTL_PACKAGE: &str = "kubernetes-client";
 
 /// Which prerequisites a command needs.
 pub(crate) struct Needs {
@@ -246,6 +248,10 @@ fn packages(needs: &Needs) -> Result<()> {
     }
     if needs.cluster {
         wanted.extend(CLUSTER_PACKAGES);
+        // Other packages than Debian's bring it too, and do not go together with that.
+        if output(command("kubectl", &["version", "--client"])).is_none() {
+            wanted.push(KUBECTL_PACKAGE);
+        }
     }
     if needs.musl {
         wanted.extend(IMAGE_PACKAGES);

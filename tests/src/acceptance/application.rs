@@ -1,5 +1,6 @@
 //! The application: three services that know each other by their Services, spread over the nodes.
 
+use super::policy::OUTSIDE;
 use super::{Outcome, Stage};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -12,6 +13,10 @@ pub(super) const PORT: u16 = 8080;
 pub(super) const IMAGE: &str = "localhost/weft-test/app:1";
 
 pub(super) fn deploy(stage: &Stage) -> Result<Outcome> {
+    // A run that was cut short leaves them, and with them labels and policies.
+    let leftovers = ["namespace", NAMESPACE, OUTSIDE];
+    let delete = ["delete", "--ignore-not-found", "--wait", "--timeout=300s"];
+    stage.kubectl.run(&[&delete[..], &leftovers].concat())?;
     let nodes = stage.kubectl.get(&["nodes"])?;
     let nodes: Vec<&str> = nodes["items"]
         .as_array()
@@ -58,6 +63,10 @@ fn service(name: &str, node: &str) -> [Value; 3] {
         "mkdir -p /www && echo {} > /www/index.html && exec httpd -f -p {PORT} -h /www",
         answer(name)
     );
+    let started = format!(
+        "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 127.0.0.1 {PORT} | grep -q {}",
+        answer(name)
+    );
     let metadata = json!({"name": name, "namespace": NAMESPACE});
     [
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
@@ -78,7 +87,7 @@ fn service(name: &str, node: &str) -> [Value; 3] {
                             "command": ["/bin/busybox", "sh", "-c", serve],
                             "readinessProbe": {"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1},
                             "startupProbe": {
-                                "exec": {"command": ["/bin/busybox", "nc", "-z", "127.0.0.1", "8080"]},
+                                "exec": {"command": ["/bin/busybox", "sh", "-c", started]},
                                 "periodSeconds": 1,
                             },
                             "livenessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 5},
@@ -89,7 +98,7 @@ fn service(name: &str, node: &str) -> [Value; 3] {
         }),
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata,
-            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": PORT}]},
+            "spec": {"selector": labels, "ports": [{"port": 80, "protocol": "TCP", "targetPort": PORT}]},
         }),
     ]
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 /// The DaemonSet that takes over for a while.
 pub(super) const NEXT: &str = "weft-node-next";
-const STOP: &str = "/tmp/weft-test-stop";
+const STOP: &str = "/weft-test-stop";
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Every node's agent is replaced twice, as a DaemonSet with surge does it: the new one is ready before the old

@@ -1,4 +1,5 @@
-//! A real Prometheus with the configuration that is shipped.
+//! A real Prometheus with the configuration that is shipped. Debian's is built without the discovery of pods: that part is
+//! done here, with the labels that Prometheus documents for `kubernetes_sd_configs`, role `pod`.
 
 use super::{Outcome, Stage};
 use crate::cluster::NODES;
@@ -6,7 +7,7 @@ use crate::manifests;
 use crate::process::Process;
 use crate::{netns, wait};
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +25,7 @@ pub(super) fn every_agent(stage: &Stage) -> Result<Outcome> {
     };
     let home = tempfile::tempdir()?;
     let config = home.path().join("prometheus.yaml");
-    fs::write(&config, configuration(&layout.kubeconfig())?.to_string())?;
+    fs::write(&config, configuration(stage)?.to_string())?;
     let netns = netns::path(NODES[0].netns);
     let mut command = Command::new("nsenter");
     command
@@ -46,11 +47,14 @@ pub(super) fn every_agent(stage: &Stage) -> Result<Outcome> {
     let tail = prometheus.tail();
     prometheus.kill()?;
     let nodes = healthy.with_context(|| format!("Prometheus said:\n{tail}"))?;
-    Ok(Outcome::Holds(format!("agents of {}", nodes.join(", "))))
+    Ok(Outcome::Holds(format!(
+        "agents of {}, which the step looked up in the place of Prometheus",
+        nodes.join(", ")
+    )))
 }
 
-/// What is shipped, and where the API server is: inside of a cluster, Prometheus knows.
-fn configuration(kubeconfig: &Path) -> Result<Value> {
+/// What is shipped, with the pods in place of how they are found.
+fn configuration(stage: &Stage) -> Result<Value> {
     let file = manifests::directory().join("prometheus/scrape.yaml");
     let text =
         fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -58,9 +62,69 @@ fn configuration(kubeconfig: &Path) -> Result<Value> {
     config["global"] = json!({"scrape_interval": "1s"});
     let jobs = config["scrape_configs"].as_array_mut();
     for job in jobs.context("there are no jobs")? {
-        job["kubernetes_sd_configs"][0]["kubeconfig_file"] = json!(kubeconfig);
+        let job = job.as_object_mut().context("a job is no object")?;
+        let discovery = job.remove("kubernetes_sd_configs");
+        let discovery = discovery.context("a job without discovery")?;
+        let mut found = Vec::new();
+        for how in discovery.as_array().into_iter().flatten() {
+            ensure!(how["role"] == "pod", "what {how} finds is not known here");
+            for namespace in how["namespaces"]["names"].as_array().into_iter().flatten() {
+                let namespace = namespace.as_str().context("a namespace is no text")?;
+                let pods = stage.kubectl.get(&["-n", namespace, "pods"])?;
+                found.extend(
+                    pods["items"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .flat_map(discovered),
+                );
+            }
+        }
+        job.insert("static_configs".into(), Value::Array(found));
     }
     Ok(config)
+}
+
+/// What Prometheus finds in a pod: a target for each port of each container.
+fn discovered(pod: &Value) -> Vec<Value> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut of_pod = Map::new();
+    let mut meta = |name: &str, value: &Value| {
+        of_pod.insert(
+            format!("__meta_kubernetes_{name}"),
+            Value::String(text(value)),
+        );
+    };
+    meta("namespace", &pod["metadata"]["namespace"]);
+    meta("pod_name", &pod["metadata"]["name"]);
+    meta("pod_node_name", &pod["spec"]["nodeName"]);
+    for (name, value) in pod["metadata"]["labels"].as_object().into_iter().flatten() {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let name = name.replace(|c| !is_word(c), "_");
+        meta(&format!("pod_label_{name}"), value);
+    }
+    let containers = pod["spec"]["containers"].as_array();
+    let mut found = Vec::new();
+    for container in containers.into_iter().flatten() {
+        for port in container["ports"].as_array().into_iter().flatten() {
+            let mut labels = of_pod.clone();
+            let mut meta = |name: &str, value: &Value| {
+                labels.insert(
+                    format!("__meta_kubernetes_pod_container_{name}"),
+                    Value::String(text(value)),
+                );
+            };
+            meta("name", &container["name"]);
+            meta("port_name", &port["name"]);
+            let address = format!(
+                "{}:{}",
+                text(&pod["status"]["podIP"]),
+                port["containerPort"]
+            );
+            found.push(json!({"targets": [address], "labels": labels}));
+        }
+    }
+    found
 }
 
 fn targets(netns: &Path) -> Result<Value> {

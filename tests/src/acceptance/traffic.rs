@@ -1,28 +1,21 @@
 //! What the pods' traffic is on the wire between the nodes.
 
 use super::application::{NAMESPACE, SERVICES, answer, ask};
+use super::enrolment::{TUNNEL, on_the_wire};
 use super::{Outcome, Stage};
-use crate::capture::Capture;
-use crate::cluster::{NODES, WIRE};
-use crate::netns;
 use anyhow::{Result, ensure};
 
 pub(super) fn outside_the_mesh(stage: &Stage) -> Result<Outcome> {
     let [web, catalog, stock] = SERVICES;
-    let Some(layout) = &stage.own else {
+    let trace = on_the_wire(stage, || {
         ask(stage, web, catalog)?;
-        ask(stage, catalog, stock)?;
+        ask(stage, catalog, stock).map(drop)
+    })?;
+    let Some(trace) = trace else {
         return Ok(Outcome::Holds(format!(
             "in {NAMESPACE}; the wire was not looked at"
         )));
     };
-    let [one, two] = &NODES;
-    let beyond = two.address.parse()?;
-    let mut capture = Capture::link(&netns::path(one.netns), WIRE, beyond, &layout.logs())?;
-    ask(stage, web, catalog)?;
-    ask(stage, catalog, stock)?;
-    let trace = capture.trace()?;
-    capture.stop()?;
     for name in [catalog, stock] {
         ensure!(
             trace.contains(answer(name).as_bytes()),
@@ -30,7 +23,7 @@ pub(super) fn outside_the_mesh(stage: &Stage) -> Result<Outcome> {
         );
     }
     ensure!(
-        trace.packets_on_port(15008) == 0,
+        trace.packets_on_port(TUNNEL) == 0,
         "there are tunnels, and no namespace is labelled"
     );
     Ok(Outcome::Holds(
