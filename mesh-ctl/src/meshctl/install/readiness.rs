@@ -141,3 +141,138 @@ fn container(of: &ContainerStatus) -> Option<Why> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object<K: DeserializeOwned>(value: Value) -> K {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_deployment_is_ready_with_all_replicas_of_the_newest_version_and_no_other() {
+        for (status, done, text) in [
+            (json!({}), false, "0 of 2 available"),
+            // Of the version before: nobody has looked at the newest.
+            (
+                json!({"observedGeneration": 6, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}),
+                false,
+                "2 of 2 available",
+            ),
+            (
+                json!({"observedGeneration": 7, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3}),
+                false,
+                "2 of 2 available, 1 of an older version left",
+            ),
+            (
+                json!({"observedGeneration": 7, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}),
+                false,
+                "1 of 2 available",
+            ),
+            (
+                json!({"observedGeneration": 7, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}),
+                true,
+                "2 of 2 available",
+            ),
+        ] {
+            let found = deployment(&object(json!({
+                "metadata": {"generation": 7},
+                "spec": {"replicas": 2, "selector": {}, "template": {}},
+                "status": status,
+            })));
+            assert_eq!((found.done, &*found.text), (done, text), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_set_is_ready_with_a_pod_of_the_newest_version_on_every_node() {
+        let status = |observed, updated, available| {
+            json!({
+                "observedGeneration": observed, "desiredNumberScheduled": 3, "currentNumberScheduled": 3,
+                "numberMisscheduled": 0, "numberReady": 3,
+                "updatedNumberScheduled": updated, "numberAvailable": available,
+            })
+        };
+        for (status, done, text) in [
+            (status(6, 3, 3), false, "not taken up by the cluster yet"),
+            (status(7, 2, 3), false, "available on 2 of 3 nodes"),
+            (status(7, 3, 2), false, "available on 2 of 3 nodes"),
+            (status(7, 3, 3), true, "available on 3 of 3 nodes"),
+        ] {
+            let found = daemon_set(&object(json!({
+                "metadata": {"generation": 7}, "spec": {"selector": {}, "template": {}}, "status": status,
+            })));
+            assert_eq!((found.done, &*found.text), (done, text), "{status}");
+        }
+    }
+
+    fn why(status: &Value) -> Option<Why> {
+        why_not_ready(&object(json!({"metadata": {"name": "p"}, "status": status})))
+    }
+
+    fn containers(state: &Value, last: &Value) -> Value {
+        let status = |name: &str, ready: bool, state: &Value, last: &Value| {
+            json!({
+                "name": name, "image": "", "imageID": "", "restartCount": 0, "ready": ready, "state": state,
+                "lastState": last,
+            })
+        };
+        let done = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+        json!({
+            "phase": "Running",
+            "initContainerStatuses": [status("first", true, &done, &json!({}))],
+            "containerStatuses": [
+                status("well", true, &json!({"running": {}}), &json!({})),
+                status("ill", false, state, last),
+            ],
+        })
+    }
+
+    #[test]
+    fn the_reason_is_the_one_that_tells_most() {
+        let unschedulable = json!({"conditions": [
+            {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"},
+        ]});
+        let crash = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
+        let last = json!({"terminated": {"exitCode": 1, "message": "no BTF\n"}});
+        for (status, text) in [
+            (unschedulable, "not scheduled: 0/1 nodes are available"),
+            (
+                containers(&crash, &last),
+                "container ill: CrashLoopBackOff: back-off 10s; last it ended with code 1: no BTF",
+            ),
+            (containers(&last, &json!({})), "container ill ended with code 1: no BTF"),
+            (
+                json!({"phase": "Failed", "reason": "Evicted", "message": "out of memory"}),
+                "Failed: out of memory",
+            ),
+        ] {
+            assert_eq!(why(&status), Some(Why::Known(text.to_owned())), "{status}");
+        }
+        for (status, text) in [
+            (json!({}), "it is Pending"),
+            (
+                containers(&json!({"waiting": {"reason": "ContainerCreating"}}), &json!({})),
+                "container ill: ContainerCreating",
+            ),
+            (
+                containers(&json!({"running": {}}), &json!({})),
+                "container ill runs and is not ready: its log tells what it waits for",
+            ),
+        ] {
+            assert_eq!(why(&status), Some(Why::Vague(text.to_owned())), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_ready_or_on_its_way_out_has_no_reason() {
+        assert_eq!(why(&json!({"conditions": [{"type": "Ready", "status": "True"}]})), None);
+        assert_eq!(why(&json!({"phase": "Succeeded"})), None);
+        let leaving = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {}});
+        assert_eq!(why_not_ready(&object(leaving)), None);
+    }
+}
