@@ -115,7 +115,7 @@ fn a_command_runs_in_the_pods_cgroup_and_ends_at_its_limit() -> Result<()> {
     let output = pod
         .place
         .run(&["cat", "/proc/self/cgroup"], wait::DEADLINE)?;
-    let group = format!("/{}/node1/pods/shop-web", lab.id());
+    let group = format!("/{}/node1/pods/pod{}/app", lab.id(), pod.uid());
     assert!(
         output
             .stdout
@@ -174,7 +174,12 @@ fn a_dead_owners_lab_goes_at_the_next_start_and_a_live_one_stays() -> Result<()>
     drop(other);
     victim.kill()?;
     victim.wait()?;
-    let pids = fs::read_to_string(cgroup.join("node1/pods/shop-web/cgroup.procs"))?;
+    let pods = fs::read_dir(cgroup.join("node1/pods"))?;
+    let pod = pods
+        .filter_map(Result::ok)
+        .find(|entry| entry.path().is_dir())
+        .context("the victim's pod")?;
+    let pids = fs::read_to_string(pod.path().join("app/cgroup.procs"))?;
     assert!(
         !pids.is_empty(),
         "the victim's processes must outlive it, or this test shows nothing"

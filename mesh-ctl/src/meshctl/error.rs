@@ -2,8 +2,8 @@
 
 use super::exit::Exit;
 use super::install::InstallError;
-use super::nearest;
 use super::reach::ReachError;
+use mesh_common::suggest;
 
 /// A command could not be done. The text names the object and says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum CliError {
 impl CliError {
     /// There is no `what`; the nearest of the names that there are is suggested.
     pub fn not_found<'a>(what: &str, name: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let hint = nearest::suggestion(name, names);
+        let hint = suggest::suggestion(name, names);
         Self::NotFound(format!("there is no {what} {name:?}{hint}"))
     }
 

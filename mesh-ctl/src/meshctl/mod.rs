@@ -11,7 +11,6 @@ mod exit;
 pub mod expiry;
 pub mod install;
 pub mod lists;
-pub mod nearest;
 pub mod output;
 pub mod policy;
 pub mod reach;

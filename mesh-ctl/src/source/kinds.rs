@@ -150,14 +150,9 @@ pub(super) fn typed<'de, D: Deserializer<'de>>(
 fn unknown(kind: &str, group: &Group) -> String {
     let known = [group.used, group.ignored].concat();
     let group = group.name;
-    let nearest = known
-        .iter()
-        .min_by_key(|candidate| suggest::distance(kind, candidate));
-    match nearest {
-        Some(nearest) if suggest::distance(kind, nearest) <= 3 => {
-            format!("kind {kind:?} is unknown in {group}; did you mean {nearest}?")
-        }
-        _ => format!(
+    match suggest::nearest(kind, known.iter().copied()) {
+        Some(nearest) => format!("kind {kind:?} is unknown in {group}; did you mean {nearest}?"),
+        None => format!(
             "kind {kind:?} is unknown in {group}; known are {}",
             known.join(", ")
         ),

@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::conflist::{self, ConfError};
@@ -22,6 +22,8 @@ use super::{NAME, files};
 const ASIDE: &str = "weft-aside";
 /// Others write in steps: what they have written is looked at when they have been quiet for so long.
 const QUIET_FOR: Duration = Duration::from_millis(50);
+/// Someone who never stops writing is not waited for longer.
+const QUIET_WITHIN: Duration = Duration::from_secs(1);
 /// Looks even when nothing was noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -103,9 +105,11 @@ impl Installer {
     pub(super) fn run(&self) -> Result<(), InstallError> {
         let (notices, noticed) = mpsc::channel();
         let watch_failed = |e| InstallError::Watch(self.paths.net_dir.clone(), e);
-        let mut watcher = notify::recommended_watcher(move |_| {
-            // The receiver lives as long as the process.
-            let _ = notices.send(());
+        let mut watcher = notify::recommended_watcher(move |event| {
+            if is_change(&event) {
+                // The receiver lives as long as the process.
+                let _ = notices.send(());
+            }
         })
         .map_err(watch_failed)?;
         watcher
@@ -129,7 +133,8 @@ impl Installer {
                 Err(_) => {}
             }
             if noticed.recv_timeout(LOOK_EVERY).is_ok() {
-                while noticed.recv_timeout(QUIET_FOR).is_ok() {}
+                let first = Instant::now();
+                while first.elapsed() < QUIET_WITHIN && noticed.recv_timeout(QUIET_FOR).is_ok() {}
             }
         }
     }
@@ -186,6 +191,11 @@ impl Installer {
     }
 }
 
+/// What may have altered the folder, which reading it does not. A watcher that failed may have missed a change.
+fn is_change(event: &notify::Result<notify::Event>) -> bool {
+    !matches!(event, Ok(event) if event.kind.is_access())
+}
+
 /// The files that a runtime takes for configurations, in its order.
 fn configurations(net_dir: &Path) -> Result<Vec<PathBuf>, InstallError> {
     let failed = |e| InstallError::Io(net_dir.to_owned(), e);
@@ -222,7 +232,6 @@ fn aside(list: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     const LIST: &str = "{\"cniVersion\": \"1.0.0\", \"name\": \"n\",\n \"plugins\": [\n  {\"type\": \"bridge\"}\n ]}\n";
     const SINGLE: &str = "{\"cniVersion\": \"0.3.1\", \"name\": \"n\", \"type\": \"ptp\"}\n";

@@ -1,6 +1,7 @@
 //! Which of many things are shown.
 
-use super::super::{CliError, Session, nearest};
+use super::super::{CliError, Session};
+use mesh_common::suggest;
 
 /// By namespace and name.
 #[derive(Clone, Debug, clap::Args)]
@@ -96,14 +97,14 @@ impl Selection {
         let Some(name) = &self.name else {
             let namespaces = others.iter().flat_map(Named::namespaces);
             let hint = match &self.namespace {
-                Some(namespace) => nearest::suggestion(namespace, namespaces),
+                Some(namespace) => suggest::suggestion(namespace, namespaces),
                 None => String::new(),
             };
             eprintln!("no {many}{place}{hint}");
             return Ok(());
         };
         let near = others.iter().filter(|item| self.in_namespace(*item));
-        let mut hint = nearest::suggestion(name, near.flat_map(Named::names));
+        let mut hint = suggest::suggestion(name, near.flat_map(Named::names));
         let elsewhere = others
             .iter()
             .filter(|item| item.names().contains(&name.as_str()))

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::error::{AskError, ReachError};
 use super::peer::{Role, Target};
-use crate::meshctl::{Exit, nearest};
+use crate::meshctl::Exit;
+use mesh_common::suggest;
 
 /// Who did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -86,7 +87,7 @@ impl<T> Answers<T> {
         };
         if let Some(name) = wanted.iter().find(|name| !answered(name) && !lost(name)) {
             let names = self.of.iter().map(|(name, _)| name).chain(&self.others);
-            let hint = nearest::suggestion(name, names.map(String::as_str));
+            let hint = suggest::suggestion(name, names.map(String::as_str));
             return Err(ReachError::NoSuchNode(name.clone(), hint));
         }
         if !wanted.is_empty() && wanted.iter().all(answered) {

@@ -7,7 +7,7 @@ use kube::{Client, Config};
 
 use super::error::{ReachError, no_code};
 use super::options::ReachOptions;
-use crate::meshctl::nearest;
+use mesh_common::suggest;
 
 /// The API server.
 pub(in crate::meshctl) struct Cluster {
@@ -89,7 +89,7 @@ fn choose(file: &str, kubeconfig: &Kubeconfig, wanted: Option<&str>) -> Result<(
     Err(ReachError::NoSuchContext {
         file: file.to_owned(),
         name: name.to_owned(),
-        hint: nearest::suggestion(name, names()),
+        hint: suggest::suggestion(name, names()),
         all: all(),
     })
 }
