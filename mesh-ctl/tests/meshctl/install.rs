@@ -1,7 +1,8 @@
 //! `meshctl install` against a real API server. Nothing runs what it applies: where readiness matters, the test
 //! writes the status.
 
-use std::time::Duration;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, NAMESPACE, create, meshctl, set_status};
 use crate::run::{Output, command, run};
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const POLICIES: &str = include_str!("../../../manifests/crds/authorization-policies.yaml");
 /// What Kubernetes 1.20 does not know.
 const OLD: &str = "\
@@ -87,8 +89,17 @@ async fn it_is_applied_and_again_nothing_changes_and_what_would_is_shown() {
     let cluster = Cluster::empty().await;
     let nothing_yet = cluster.meshctl(&["install", "--diff"]).await;
     assert_eq!(nothing_yet.code, Some(5), "{}", nothing_yet.stderr);
-    assert_eq!(nothing_yet.stdout.lines().count(), 15, "{}", nothing_yet.stdout);
-    assert!(nothing_yet.stdout.starts_with("create Namespace weft-system\n"));
+    assert_eq!(
+        nothing_yet.stdout.lines().count(),
+        15,
+        "{}",
+        nothing_yet.stdout
+    );
+    assert!(
+        nothing_yet
+            .stdout
+            .starts_with("create Namespace weft-system\n")
+    );
 
     let output = install(&cluster, &[]).await;
     assert_eq!(output.stdout, INSTALLED, "{}", output.stderr);
@@ -104,10 +115,16 @@ async fn it_is_applied_and_again_nothing_changes_and_what_would_is_shown() {
     let after = agents.get("weft-node").await.unwrap();
     assert_eq!(after.metadata.generation, before.metadata.generation);
 
-    let different = cluster.meshctl(&[&["install", "--diff"], &CHANGED[..]].concat()).await;
-    assert_eq!(different.stdout, DIFFERENCE);
+    let different = cluster
+        .meshctl(&[&["install", "--diff"], &CHANGED[..]].concat())
+        .await;
+    assert_eq!(different.stdout, DIFFERENCE.replace("0.1.0", VERSION));
     assert_eq!(different.code, Some(5));
-    assert_eq!(replicas(&cluster).await, Some(2), "showing it changes nothing");
+    assert_eq!(
+        replicas(&cluster).await,
+        Some(2),
+        "showing it changes nothing"
+    );
     let json = cluster
         .meshctl(&[&["install", "--diff", "-o", "json"], &CHANGED[..]].concat())
         .await;
@@ -120,7 +137,7 @@ async fn it_is_applied_and_again_nothing_changes_and_what_would_is_shown() {
                 {"field": "spec.replicas", "from": 2, "to": 3},
                 {
                     "field": "spec.template.spec.containers[mesh-controller].image",
-                    "from": "localhost/weft/mesh-controller:0.1.0", "to": "localhost/weft/mesh-controller:9",
+                    "from": format!("localhost/weft/mesh-controller:{VERSION}"), "to": "localhost/weft/mesh-controller:9",
                 },
             ],
         })
@@ -128,7 +145,10 @@ async fn it_is_applied_and_again_nothing_changes_and_what_would_is_shown() {
 
     let output = install(&cluster, &CHANGED).await;
     assert_eq!(output.code, Some(0), "{}", output.stderr);
-    let changed = output.stdout.lines().filter(|line| line.ends_with("  changed"));
+    let changed = output
+        .stdout
+        .lines()
+        .filter(|line| line.ends_with("  changed"));
     assert_eq!(changed.count(), 2, "{}", output.stdout);
     assert_eq!(replicas(&cluster).await, Some(3));
 }
@@ -138,8 +158,14 @@ async fn a_field_of_somebody_else_is_not_taken_without_being_told() {
     let cluster = Cluster::empty().await;
     install(&cluster, &[]).await;
     let scaled = Patch::Merge(json!({"spec": {"replicas": 5}}));
-    let parameters = PatchParams { field_manager: Some("autoscaler".into()), ..PatchParams::default() };
-    deployments(&cluster).patch("weft-controller", &parameters, &scaled).await.unwrap();
+    let parameters = PatchParams {
+        field_manager: Some("autoscaler".into()),
+        ..PatchParams::default()
+    };
+    deployments(&cluster)
+        .patch("weft-controller", &parameters, &scaled)
+        .await
+        .unwrap();
 
     let refused = install(&cluster, &["--image-tag", "9"]).await;
     assert_eq!(refused.code, Some(1));
@@ -149,10 +175,18 @@ async fn a_field_of_somebody_else_is_not_taken_without_being_told() {
          .spec.replicas is managed by \"autoscaler\"\ngive --force-conflicts to take these over, or change them where \
          their owner does\n"
     );
-    assert_eq!(cluster.meshctl(&["install", "--diff"]).await.stderr, refused.stderr);
+    assert_eq!(
+        cluster.meshctl(&["install", "--diff"]).await.stderr,
+        refused.stderr
+    );
     let image = deployments(&cluster).get("weft-controller").await.unwrap();
-    let image = image.spec.unwrap().template.spec.unwrap().containers[0].image.clone();
-    assert_eq!(image.as_deref(), Some("localhost/weft/mesh-controller:0.1.0"));
+    let image = image.spec.unwrap().template.spec.unwrap().containers[0]
+        .image
+        .clone();
+    assert_eq!(
+        image,
+        Some(format!("localhost/weft/mesh-controller:{VERSION}"))
+    );
 
     let forced = install(&cluster, &["--force-conflicts"]).await;
     assert_eq!(forced.code, Some(0), "{}", forced.stderr);
@@ -166,12 +200,21 @@ async fn definitions_of_istio_stay_as_they_are() {
     definition.metadata.labels = Some([("app".to_owned(), "istio-pilot".to_owned())].into());
     let name = definition.metadata.name.clone().unwrap();
     let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
-    definitions.create(&PostParams::default(), &definition).await.unwrap();
+    definitions
+        .create(&PostParams::default(), &definition)
+        .await
+        .unwrap();
     let output = install(&cluster, &[]).await;
     assert_eq!(output.code, Some(0), "{}", output.stderr);
-    let note = format!("note: CustomResourceDefinition {name} is not Weft's (Istio's, for one): it stays as it is\n");
+    let note = format!(
+        "note: CustomResourceDefinition {name} is not Weft's (Istio's, for one): it stays as it is\n"
+    );
     assert!(output.stderr.contains(&note), "{}", output.stderr);
-    assert!(output.stdout.contains(&format!("{name}  kept\n")), "{}", output.stdout);
+    assert!(
+        output.stdout.contains(&format!("{name}  kept\n")),
+        "{}",
+        output.stdout
+    );
     let found = definitions.get(&name).await.unwrap();
     assert_eq!(found.metadata.labels, definition.metadata.labels);
 }
@@ -186,7 +229,10 @@ async fn what_an_earlier_installation_left_is_named() {
     }))
     .unwrap();
     let services = Api::namespaced(cluster.client.clone(), NAMESPACE);
-    services.create(&PostParams::default(), &object).await.unwrap();
+    services
+        .create(&PostParams::default(), &object)
+        .await
+        .unwrap();
     let output = install(&cluster, &[]).await;
     let note = "note: Service weft-system/weft-old is of an earlier installation: `kubectl -n weft-system delete \
                 service weft-old` removes it\n";
@@ -214,15 +260,31 @@ async fn roll_out(cluster: &Cluster) {
 async fn it_waits_until_controllers_and_agents_are_ready() {
     let cluster = Cluster::empty().await;
     install(&cluster, &[]).await;
-    let waiting = cluster.meshctl(&["install"]);
-    let rolled = async {
-        // Once the first look has found nothing; then it would wait for minutes.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        roll_out(&cluster).await;
-    };
-    let (output, ()) = tokio::join!(waiting, rolled);
-    assert_eq!(output.code, Some(0), "{}", output.stderr);
-    let progress = output.stderr.strip_prefix(OLD).unwrap();
+    let kubeconfig = cluster.control_plane.kubeconfig();
+    let mut waiting = command(&["--kubeconfig", &kubeconfig.to_string_lossy(), "install"]);
+    let mut child = waiting
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let seen = tokio::task::spawn_blocking(move || {
+        let mut seen = String::new();
+        // It has looked at both, and would wait for minutes.
+        while !seen.contains("waiting: DaemonSet") {
+            assert_ne!(stderr.read_line(&mut seen).unwrap(), 0, "{seen}");
+        }
+        (stderr, seen)
+    });
+    let (mut stderr, mut seen) = seen.await.unwrap();
+    roll_out(&cluster).await;
+    let ended = tokio::task::spawn_blocking(move || {
+        stderr.read_to_string(&mut seen).unwrap();
+        (child.wait().unwrap(), seen)
+    });
+    let (status, seen) = ended.await.unwrap();
+    assert!(status.success(), "{seen}");
+    let progress = seen.strip_prefix(OLD).unwrap();
     assert_eq!(
         progress,
         "waiting: Deployment weft-system/weft-controller: 0 of 2 available\n\
@@ -259,15 +321,31 @@ async fn what_does_not_become_ready_is_named_with_the_reason() {
     let cluster = Cluster::empty().await;
     install(&cluster, &[]).await;
     let image = json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}});
-    pod(&cluster, "weft-controller-a", "weft-controller", &waiting("mesh-controller", &image)).await;
+    pod(
+        &cluster,
+        "weft-controller-a",
+        "weft-controller",
+        &waiting("mesh-controller", &image),
+    )
+    .await;
     let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
     pod(&cluster, "weft-controller-b", "weft-controller", &ready).await;
     let creating = json!({"waiting": {"reason": "ContainerCreating"}});
-    pod(&cluster, "weft-node-a", "weft-node", &waiting("mesh-node", &creating)).await;
+    pod(
+        &cluster,
+        "weft-node-a",
+        "weft-node",
+        &waiting("mesh-node", &creating),
+    )
+    .await;
     let events: Api<Event> = Api::namespaced(cluster.client.clone(), NAMESPACE);
     for (name, time, message) in [
         ("first", "2026-01-01T00:00:00Z", "an older message"),
-        ("second", "2026-01-01T00:01:00Z", "configmap \"istio-ca-root-cert\" not found"),
+        (
+            "second",
+            "2026-01-01T00:01:00Z",
+            "configmap \"istio-ca-root-cert\" not found",
+        ),
     ] {
         let event = json!({
             "metadata": {"name": name}, "type": "Warning", "reason": "FailedMount", "message": message,
@@ -308,7 +386,9 @@ async fn who_may_not_and_who_reaches_nothing_is_told() {
     let monitors = cluster.meshctl(&["install", "--pod-monitors"]).await;
     assert_eq!(monitors.code, Some(1));
     assert!(
-        monitors.stderr.starts_with("error: --pod-monitors: this cluster has no PodMonitor"),
+        monitors
+            .stderr
+            .starts_with("error: --pod-monitors: this cluster has no PodMonitor"),
         "{}",
         monitors.stderr
     );
@@ -329,14 +409,23 @@ async fn who_may_not_and_who_reaches_nothing_is_told() {
 
 #[tokio::test]
 async fn rendering_needs_no_cluster() {
-    let output = run(command(&["install", "--render", "--image-repository", "r.example.org/w"])).await;
+    let output = run(command(&[
+        "install",
+        "--render",
+        "--image-repository",
+        "r.example.org/w",
+    ]))
+    .await;
     assert_eq!((output.code, &*output.stderr), (Some(0), ""));
     let documents: Vec<_> = output.stdout.split("---\n").skip(1).collect();
     assert_eq!(documents.len(), 15);
     assert!(output.stdout.contains("image: r.example.org/w/mesh-node:"));
     let output = run(command(&["install", "--render", "-o", "json"])).await;
     let list: Value = serde_json::from_str(&output.stdout).unwrap();
-    assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&json!("List"), 15));
+    assert_eq!(
+        (&list["kind"], list["items"].as_array().unwrap().len()),
+        (&json!("List"), 15)
+    );
     for wrong in [
         &["--render", "--diff"][..],
         &["--diff", "--timeout", "1s"],
@@ -348,6 +437,11 @@ async fn rendering_needs_no_cluster() {
         &["--node-url", "http://127.0.0.1:1"],
     ] {
         let output = run(command(&[&["install"], wrong].concat())).await;
-        assert_eq!((output.code, &*output.stdout), (Some(2), ""), "{wrong:?}: {}", output.stderr);
+        assert_eq!(
+            (output.code, &*output.stdout),
+            (Some(2), ""),
+            "{wrong:?}: {}",
+            output.stderr
+        );
     }
 }

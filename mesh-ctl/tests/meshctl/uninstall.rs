@@ -46,7 +46,8 @@ async fn turn(client: &Client, failing: Option<&str>) {
     for pod in pods.list(&clean_up).await.unwrap() {
         let node = pod.spec.as_ref().unwrap().node_name.clone().unwrap();
         let status = if failing == Some(node.as_str()) {
-            let state = json!({"terminated": {"exitCode": 1, "message": "cannot write: read-only\n"}});
+            let state =
+                json!({"terminated": {"exitCode": 1, "message": "cannot write: read-only\n"}});
             json!({"phase": "Failed", "initContainerStatuses": [{
                 "name": "plugin", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
             }]})
@@ -56,12 +57,18 @@ async fn turn(client: &Client, failing: Option<&str>) {
         let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
         // It may be deleted meanwhile.
         let status = kube::api::Patch::Merge(json!({"status": status}));
-        let _ = api.patch_status(&pod.name_any(), &Default::default(), &status).await;
+        let _ = api
+            .patch_status(&pod.name_any(), &Default::default(), &status)
+            .await;
     }
     let agents: Api<DaemonSet> = Api::namespaced(client.clone(), NAMESPACE);
     let controllers: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
     let agents = agents.get_opt("weft-node").await.unwrap().is_some();
-    let controllers = controllers.get_opt("weft-controller").await.unwrap().is_some();
+    let controllers = controllers
+        .get_opt("weft-controller")
+        .await
+        .unwrap()
+        .is_some();
     for (there, app) in [(agents, "weft-node"), (controllers, "weft-controller")] {
         if !there {
             let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
@@ -116,7 +123,9 @@ async fn lived_in(cluster: &Cluster) {
     for name in ["n1", "n2"] {
         let port = kubelet::start(agent::start(name).await).await;
         cluster.node(name, port).await;
-        cluster.agent(&format!("weft-node-{name}"), name, &running()).await;
+        cluster
+            .agent(&format!("weft-node-{name}"), name, &running())
+            .await;
     }
 }
 
@@ -128,12 +137,25 @@ fn policies() -> ApiResource {
     ))
 }
 
+/// A kind whose definition was deleted is still named for a moment.
+fn unless_gone<T>(answer: Result<T, kube::Error>) -> Option<T> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.code == 404 => None,
+        answer => Some(answer.unwrap()),
+    }
+}
+
 /// Every object of every kind that is Weft's by label or by name.
 async fn left(client: &Client) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut groups = vec!["v1".to_owned()];
     for group in client.list_api_groups().await.unwrap().groups {
-        groups.extend(group.versions.into_iter().map(|version| version.group_version));
+        groups.extend(
+            group
+                .versions
+                .into_iter()
+                .map(|version| version.group_version),
+        );
     }
     for group_version in groups {
         let resources = if group_version == "v1" {
@@ -141,11 +163,16 @@ async fn left(client: &Client) -> BTreeSet<String> {
         } else {
             client.list_api_group_resources(&group_version).await
         };
-        for resource in resources.unwrap().resources {
+        let Some(resources) = unless_gone(resources) else {
+            continue;
+        };
+        for resource in resources.resources {
             if resource.name.contains('/') || !resource.verbs.contains(&"list".to_owned()) {
                 continue;
             }
-            let (group, version) = group_version.split_once('/').unwrap_or(("", &group_version));
+            let (group, version) = group_version
+                .split_once('/')
+                .unwrap_or(("", &group_version));
             let kind = ApiResource {
                 group: group.into(),
                 version: version.into(),
@@ -154,7 +181,8 @@ async fn left(client: &Client) -> BTreeSet<String> {
                 plural: resource.name.clone(),
             };
             let all: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
-            for object in all.list(&ListParams::default()).await.unwrap() {
+            let listed = unless_gone(all.list(&ListParams::default()).await);
+            for object in listed.into_iter().flatten() {
                 let is_weft = |key: &str| object.labels().get(key).is_some_and(|v| v == "weft");
                 let name = object.name_any();
                 if is_weft("app.kubernetes.io/part-of")
@@ -187,7 +215,9 @@ async fn it_leaves_nothing_but_policies_and_purging_not_even_these() {
         "error: still in the mesh: namespace shop; until the nodes are clean, their connections would be refused. Give \
          --unenrol to take them out first, as they run; or --force\n"
     );
-    let plan = cluster.meshctl(&["uninstall", "--dry-run", "--purge"]).await;
+    let plan = cluster
+        .meshctl(&["uninstall", "--dry-run", "--purge"])
+        .await;
     assert_eq!(plan.code, Some(0), "{}", plan.stderr);
     for line in [
         "DaemonSet                 weft-system  weft-node                                would go",
@@ -196,9 +226,18 @@ async fn it_leaves_nothing_but_policies_and_purging_not_even_these() {
         "CustomResourceDefinition  -            authorizationpolicies.security.istio.io  would go",
         "Namespace                 -            weft-system                              would go",
     ] {
-        assert!(plan.stdout.lines().any(|found| found == line), "{line}: {}", plan.stdout);
+        assert!(
+            plan.stdout.lines().any(|found| found == line),
+            "{line}: {}",
+            plan.stdout
+        );
     }
-    assert!(plan.stderr.contains("note: still in the mesh: namespace shop; --unenrol takes"), "{}", plan.stderr);
+    assert!(
+        plan.stderr
+            .contains("note: still in the mesh: namespace shop; --unenrol takes"),
+        "{}",
+        plan.stderr
+    );
     assert_eq!(left(&cluster.client).await, before, "nothing was changed");
 
     let around = Around::start(&cluster.client, None);
@@ -211,21 +250,32 @@ async fn it_leaves_nothing_but_policies_and_purging_not_even_these() {
         "note: policies and their definitions stay; --purge deletes those of Weft",
         "note: the folders /var/lib/weft and /run/weft stay on nodes; there is no secret in them",
     ] {
-        assert!(gone.stderr.lines().any(|found| found == line), "{line}: {}", gone.stderr);
+        assert!(
+            gone.stderr.lines().any(|found| found == line),
+            "{line}: {}",
+            gone.stderr
+        );
     }
     let definitions = set(&[
         "CustomResourceDefinition authorizationpolicies.security.istio.io",
         "CustomResourceDefinition peerauthentications.security.istio.io",
     ]);
     assert_eq!(left(&cluster.client).await, definitions);
-    let kept: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), "shop", &policies());
+    let kept: Api<DynamicObject> =
+        Api::namespaced_with(cluster.client.clone(), "shop", &policies());
     kept.get("kept").await.unwrap();
     let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    assert_eq!(namespaces.get("shop").await.unwrap().labels().get(LABEL), None);
+    assert_eq!(
+        namespaces.get("shop").await.unwrap().labels().get(LABEL),
+        None
+    );
 
     let again = cluster.meshctl(&["uninstall"]).await;
     assert_eq!(again.code, Some(0), "{}", again.stderr);
-    assert_eq!(again.stderr, "note: there is nothing of Weft in this cluster\n");
+    assert_eq!(
+        again.stderr,
+        "note: there is nothing of Weft in this cluster\n"
+    );
     // Nodes are cleaned again, in another namespace: what deleted the first may not have been this program.
     let purged = cluster.meshctl(&["uninstall", "--purge"]).await;
     assert_eq!(purged.code, Some(0), "{}", purged.stderr);
@@ -259,11 +309,18 @@ async fn a_node_that_cannot_be_cleaned_ends_it_unless_forced() {
     let failed = cluster.meshctl(&["uninstall", "--unenrol"]).await;
     assert_eq!(failed.code, Some(1));
     let reason = ": container plugin ended with code 1: cannot write: read-only\nbring them back";
-    assert!(failed.stderr.contains("\n  n1: pod weft-uninstall-"), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("\n  n1: pod weft-uninstall-"),
+        "{}",
+        failed.stderr
+    );
     assert!(failed.stderr.contains(reason), "{}", failed.stderr);
     assert!(!failed.stderr.contains("\n  n2:"), "{}", failed.stderr);
     let now = left(&cluster.client).await;
-    assert!(now.contains("Deployment weft-controller") && !now.contains("DaemonSet weft-node"), "{now:?}");
+    assert!(
+        now.contains("Deployment weft-controller") && !now.contains("DaemonSet weft-node"),
+        "{now:?}"
+    );
 
     let condition = json!({"type": "Ready", "status": "False", "message": "it is off"});
     set_status(nodes, "n2", &json!({"conditions": [condition]})).await;
@@ -273,7 +330,11 @@ async fn a_node_that_cannot_be_cleaned_ends_it_unless_forced() {
     assert_eq!(forced.code, Some(3), "{}", forced.stderr);
     let note = "note: not cleaned: n2: the node is not ready: it is off\n";
     assert!(forced.stderr.ends_with(note), "{}", forced.stderr);
-    assert!(!left(&cluster.client).await.contains("Namespace weft-system"));
+    assert!(
+        !left(&cluster.client)
+            .await
+            .contains("Namespace weft-system")
+    );
     drop(around);
 }
 
@@ -318,7 +379,9 @@ async fn another_installation_and_missing_rights_are_named() {
     let refused = meshctl(&guest, &["uninstall"]).await;
     assert_eq!(refused.code, Some(1));
     assert!(
-        refused.stderr.starts_with("error: no permission to list DaemonSets in all namespaces ("),
+        refused
+            .stderr
+            .starts_with("error: no permission to list DaemonSets in all namespaces ("),
         "{}",
         refused.stderr
     );

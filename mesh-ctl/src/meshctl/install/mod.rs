@@ -69,19 +69,28 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
         let found = steps.iter().any(report::would_change);
         return Ok(if found { Exit::Findings } else { Exit::Success });
     }
-    apply(args, &cluster, &steps).await?;
+    let patience = Patience::new(args.timeout);
+    apply(&cluster, &steps, args.force_conflicts, patience).await?;
     report::show(&steps, &notes, &session.output)?;
+    if args.wait {
+        let objects: Vec<_> = steps.iter().map(|step| &step.object).collect();
+        wait::until_ready(&cluster, &objects, patience).await?;
+    }
     Ok(Exit::Success)
 }
 
-async fn apply(args: &Args, cluster: &Cluster, steps: &[Step]) -> Result<(), InstallError> {
-    let patience = Patience::new(args.timeout);
+async fn apply(
+    cluster: &Cluster,
+    steps: &[Step],
+    force: bool,
+    patience: Patience,
+) -> Result<(), InstallError> {
     let ours = steps.iter().filter(|step| step.action != Action::Keep);
     let is_definition =
         |step: &&Step| ["Namespace", "CustomResourceDefinition"].contains(&kind(&step.object));
     let (first, then): (Vec<_>, Vec<_>) = ours.partition(is_definition);
     for step in &first {
-        plan::apply(cluster, step, args.force_conflicts).await?;
+        plan::apply(cluster, step, force).await?;
     }
     // The controllers find every kind that they read.
     let definitions = first
@@ -90,11 +99,7 @@ async fn apply(args: &Args, cluster: &Cluster, steps: &[Step]) -> Result<(), Ins
     let definitions: Vec<_> = definitions.map(|step| &step.object).collect();
     wait::until_served(cluster, &definitions, patience).await?;
     for step in &then {
-        plan::apply(cluster, step, args.force_conflicts).await?;
-    }
-    if args.wait {
-        let objects: Vec<_> = then.iter().map(|step| &step.object).collect();
-        wait::until_ready(cluster, &objects, patience).await?;
+        plan::apply(cluster, step, force).await?;
     }
     Ok(())
 }

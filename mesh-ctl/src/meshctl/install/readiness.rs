@@ -211,7 +211,9 @@ mod tests {
     }
 
     fn why(status: &Value) -> Option<Why> {
-        why_not_ready(&object(json!({"metadata": {"name": "p"}, "status": status})))
+        why_not_ready(&object(
+            json!({"metadata": {"name": "p"}, "status": status}),
+        ))
     }
 
     fn containers(state: &Value, last: &Value) -> Value {
@@ -245,7 +247,10 @@ mod tests {
                 containers(&crash, &last),
                 "container ill: CrashLoopBackOff: back-off 10s; last it ended with code 1: no BTF",
             ),
-            (containers(&last, &json!({})), "container ill ended with code 1: no BTF"),
+            (
+                containers(&last, &json!({})),
+                "container ill ended with code 1: no BTF",
+            ),
             (
                 json!({"phase": "Failed", "reason": "Evicted", "message": "out of memory"}),
                 "Failed: out of memory",
@@ -256,7 +261,10 @@ mod tests {
         for (status, text) in [
             (json!({}), "it is Pending"),
             (
-                containers(&json!({"waiting": {"reason": "ContainerCreating"}}), &json!({})),
+                containers(
+                    &json!({"waiting": {"reason": "ContainerCreating"}}),
+                    &json!({}),
+                ),
                 "container ill: ContainerCreating",
             ),
             (
@@ -270,9 +278,13 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_ready_or_on_its_way_out_has_no_reason() {
-        assert_eq!(why(&json!({"conditions": [{"type": "Ready", "status": "True"}]})), None);
+        assert_eq!(
+            why(&json!({"conditions": [{"type": "Ready", "status": "True"}]})),
+            None
+        );
         assert_eq!(why(&json!({"phase": "Succeeded"})), None);
-        let leaving = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {}});
+        let leaving =
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {}});
         assert_eq!(why_not_ready(&object(leaving)), None);
     }
 }

@@ -11,7 +11,6 @@ mod nodes;
 
 pub(super) use inventory::labelled;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::api::DynamicObject;
@@ -101,10 +100,12 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
     // What controllers may have made to the last is looked for again.
     let rest = inventory::all(&cluster, &server, args.purge).await?;
     delete_rest(&cluster, &rest, args.timeout).await?;
-    let mut notes = notes(&found, args.purge);
+    let is_workload = |o: &DynamicObject| ["DaemonSet", "Deployment"].contains(&kind(o));
+    let mut gone: Vec<_> = found.into_iter().filter(is_workload).collect();
+    gone.extend(rest);
+    let mut notes = notes(&gone, args.purge);
     notes.extend(inventory::kept_namespace(&cluster).await?);
     notes.extend(unclean.iter().map(|node| format!("not cleaned: {node}")));
-    let gone = union(found, rest);
     show(&gone, "deleted", notes, &session.output)?;
     Ok(if unclean.is_empty() {
         Exit::Success
@@ -125,16 +126,6 @@ async fn delete_rest(
         delete::until_gone(cluster, &batch, Patience::new(timeout)).await?;
     }
     Ok(())
-}
-
-fn union(first: Vec<DynamicObject>, second: Vec<DynamicObject>) -> Vec<DynamicObject> {
-    let known: BTreeSet<_> = first.iter().map(Id::of).collect();
-    let new = second
-        .into_iter()
-        .filter(|object| !known.contains(&Id::of(object)));
-    let mut all = first;
-    all.extend(new);
-    all
 }
 
 /// What goes for good, and what stays.

@@ -227,8 +227,14 @@ mod tests {
     #[test]
     fn the_agents_image_is_found_beside_the_controllers() {
         for (controller, agents) in [
-            ("r.example.org:5000/a/mesh-controller:1", Some("r.example.org:5000/a/mesh-node:1")),
-            ("localhost/weft/mesh-controller:0.1.0", Some("localhost/weft/mesh-node:0.1.0")),
+            (
+                "r.example.org:5000/a/mesh-controller:1",
+                Some("r.example.org:5000/a/mesh-node:1"),
+            ),
+            (
+                "localhost/weft/mesh-controller:0.1.0",
+                Some("localhost/weft/mesh-node:0.1.0"),
+            ),
             ("localhost/weft/mesh-controller@sha256:00", None),
             ("localhost/weft/mesh-controller:1@sha256:00", None),
             ("localhost/weft/another:1", None),
