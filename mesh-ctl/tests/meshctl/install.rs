@@ -81,7 +81,7 @@ fn deployments(cluster: &Cluster) -> Api<Deployment> {
 
 async fn replicas(cluster: &Cluster) -> Option<i32> {
     let found = deployments(cluster).get("weft-controller").await.unwrap();
-    found.spec.unwrap().replicas
+    found.spec.replicas
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +180,7 @@ async fn a_field_of_somebody_else_is_not_taken_without_being_told() {
         refused.stderr
     );
     let image = deployments(&cluster).get("weft-controller").await.unwrap();
-    let image = image.spec.unwrap().template.spec.unwrap().containers[0]
+    let image = image.spec.template.spec.unwrap().containers[0]
         .image
         .clone();
     assert_eq!(

@@ -32,7 +32,7 @@ pub(super) fn adapt(
             }
             "DaemonSet" if server.minor.is_some_and(|minor| minor < FIRST_WITH_SURGE) => {
                 edit(object, |agents: &mut DaemonSet| {
-                    let strategy = agents.spec.get_or_insert_default().update_strategy.as_mut();
+                    let strategy = agents.spec.update_strategy.as_mut();
                     if let Some(strategy) = strategy {
                         strategy.rolling_update = Some(RollingUpdateDaemonSet {
                             max_surge: None,

@@ -16,7 +16,7 @@ const ON_ITS_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// Every replica is of the newest version and available, and none of an older one is left.
 pub(super) fn deployment(of: &Deployment) -> Rollout {
-    let wanted = of.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let wanted = of.spec.replicas.unwrap_or(1);
     let status = of.status.clone().unwrap_or_default();
     let updated = status.updated_replicas.unwrap_or(0);
     let available = status.available_replicas.unwrap_or(0).min(updated);

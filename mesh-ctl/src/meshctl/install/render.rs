@@ -58,7 +58,7 @@ fn controller(
 ) -> Result<(), InstallError> {
     let root = values.root_namespace.as_deref().unwrap_or(namespace);
     edit(object, |deployment: &mut Deployment| {
-        let spec = deployment.spec.get_or_insert_default();
+        let spec = &mut deployment.spec;
         spec.replicas = Some(values.controller_replicas);
         let pod = spec.template.spec.get_or_insert_default();
         pull(pod, "mesh-controller", values);
@@ -84,7 +84,7 @@ fn agents(
 ) -> Result<(), InstallError> {
     let controller = format!("https://weft-controller.{namespace}.svc:15012");
     edit(object, |agents: &mut DaemonSet| {
-        let spec = agents.spec.get_or_insert_default();
+        let spec = &mut agents.spec;
         let pod = spec.template.spec.get_or_insert_default();
         pull(pod, "mesh-node", values);
         let arguments = arguments(pod, "mesh-node")?;

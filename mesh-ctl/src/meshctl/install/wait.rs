@@ -41,13 +41,13 @@ impl Patience {
 
 /// Progress, in lines: each is shown when it is news.
 #[derive(Default)]
-pub(super) struct Progress(Vec<String>);
+pub(super) struct Progress(Option<String>);
 
 impl Progress {
     pub(super) fn show(&mut self, line: String) {
-        if self.0.last() != Some(&line) {
+        if self.0.as_ref() != Some(&line) {
             eprintln!("{line}");
-            self.0.push(line);
+            self.0 = Some(line);
         }
     }
 }

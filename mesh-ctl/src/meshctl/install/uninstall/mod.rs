@@ -16,7 +16,7 @@ use std::time::Duration;
 use kube::api::DynamicObject;
 use serde::Serialize;
 
-use super::cluster::{Cluster, Server};
+use super::cluster::Cluster;
 use super::error::InstallError;
 use super::object::{Id, kind};
 use super::wait::Patience;
@@ -87,15 +87,14 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
         }
     }
     let image = nodes::Image::find(&cluster, args.image.clone()).await?;
-    let of_kind = |wanted: &str| found.iter().filter(move |object| kind(object) == wanted);
-    delete::all(&cluster, of_kind("DaemonSet")).await?;
+    delete::all(&cluster, of_kind(&found, "DaemonSet")).await?;
     let lost = nodes.lost_names();
     delete::until_no_pods(&cluster, "weft-node", &lost, args.timeout).await?;
     let unclean = nodes::clean(&cluster, &nodes, &image, args.timeout).await?;
     if !unclean.is_empty() && !args.force {
         return Err(InstallError::Nodes(unclean).into());
     }
-    delete::all(&cluster, of_kind("Deployment")).await?;
+    delete::all(&cluster, of_kind(&found, "Deployment")).await?;
     delete::until_no_pods(&cluster, "weft-controller", &lost, args.timeout).await?;
     // What controllers may have made to the last is looked for again.
     let rest = inventory::all(&cluster, &server, args.purge).await?;
@@ -112,6 +111,13 @@ pub async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
     } else {
         Exit::Partial
     })
+}
+
+fn of_kind<'a>(
+    found: &'a [DynamicObject],
+    wanted: &'a str,
+) -> impl Iterator<Item = &'a DynamicObject> {
+    found.iter().filter(move |object| kind(object) == wanted)
 }
 
 /// The namespace goes last, with what else is in it.

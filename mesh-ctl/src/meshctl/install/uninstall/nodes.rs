@@ -94,12 +94,12 @@ impl Image {
         let agents: Api<DaemonSet> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
         let agents = agents.get_opt(AGENTS).await;
         let agents = agents.map_err(|e| cluster.fault(format!("get DaemonSet {AGENTS}"), e))?;
-        let agents = agents.and_then(|agents| agents.spec?.template.spec);
+        let agents = agents.and_then(|agents| agents.spec.template.spec);
         let api: Api<Deployment> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
         let controllers = api.get_opt(CONTROLLERS).await;
         let controllers =
             controllers.map_err(|e| cluster.fault(format!("get Deployment {CONTROLLERS}"), e))?;
-        let controllers = controllers.and_then(|controllers| controllers.spec?.template.spec);
+        let controllers = controllers.and_then(|controllers| controllers.spec.template.spec);
         let installed = agents.as_ref().and_then(|pod| image(pod, AGENT));
         let beside = || beside(&image(controllers.as_ref()?, CONTROLLER)?);
         let shipped = || format!("localhost/weft/{AGENT}:{}", env!("CARGO_PKG_VERSION"));
@@ -145,7 +145,7 @@ pub(super) async fn clean(
     let made = futures::stream::iter(made).buffer_unordered(AT_ONCE);
     let mut waiting: Vec<(&str, String)> = made.try_collect().await?;
     waiting.sort();
-    let unclean = until_clean(cluster, &pods, &mut waiting, timeout).await?;
+    let unclean = until_clean(cluster, &pods, waiting, timeout).await?;
     if unclean.is_empty() {
         delete::pods(cluster, &pods, SELECTOR).await?;
     }
@@ -186,7 +186,7 @@ fn pod(namespace: &str, node: &str, image: &Image) -> Result<Pod, InstallError> 
 async fn until_clean(
     cluster: &Cluster,
     api: &Api<Pod>,
-    waiting: &mut Vec<(&str, String)>,
+    mut waiting: Vec<(&str, String)>,
     timeout: Duration,
 ) -> Result<Vec<String>, InstallError> {
     let patience = Patience::new(timeout);
@@ -197,7 +197,7 @@ async fn until_clean(
         let listed = api.list(&ListParams::default().labels(SELECTOR)).await;
         let listed = listed.map_err(|e| cluster.fault("list clean-up pods", e))?;
         let mut left = Vec::new();
-        for (node, name) in waiting.drain(..) {
+        for (node, name) in waiting {
             let pod = listed.iter().find(|pod| pod.name_any() == name);
             let phase = pod.and_then(|pod| pod.status.as_ref()?.phase.as_deref());
             match (pod, phase) {
@@ -215,7 +215,7 @@ async fn until_clean(
             return Ok(unclean);
         }
         progress.show(format!("cleaning nodes: {} of {whole}", whole - left.len()));
-        *waiting = left;
+        waiting = left;
         tokio::time::sleep(PAUSE).await;
     }
 }
