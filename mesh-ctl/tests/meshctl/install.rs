@@ -22,22 +22,22 @@ note: Kubernetes 1.20 ends an agent before it starts the next: maxSurge is left 
 connections of the node's pods in the mesh are refused, never sent in plaintext
 ";
 const INSTALLED: &str = "\
-KIND                      NAMESPACE    NAME                                      DONE
-Namespace                 -            weft-system                               created
-CustomResourceDefinition  -            authorizationpolicies.security.istio.io   created
-CustomResourceDefinition  -            peerauthentications.security.istio.io     created
-ServiceAccount            weft-system  weft-controller                           created
-ClusterRole               -            weft-controller                           created
-ClusterRoleBinding        -            weft-controller                           created
-Role                      weft-system  weft-controller                           created
-RoleBinding               weft-system  weft-controller                           created
-Deployment                weft-system  weft-controller                           created
-Service                   weft-system  weft-controller                           created
-PodDisruptionBudget       weft-system  weft-controller                           created
-ServiceAccount            weft-system  weft-node                                 created
-DaemonSet                 weft-system  weft-node                                 created
-NetworkPolicy             weft-system  weft-controller                           created
-NetworkPolicy             weft-system  weft-node                                 created
+KIND                      NAMESPACE    NAME                                     DONE
+Namespace                 -            weft-system                              created
+CustomResourceDefinition  -            authorizationpolicies.security.istio.io  created
+CustomResourceDefinition  -            peerauthentications.security.istio.io    created
+ServiceAccount            weft-system  weft-controller                          created
+ClusterRole               -            weft-controller                          created
+ClusterRoleBinding        -            weft-controller                          created
+Role                      weft-system  weft-controller                          created
+RoleBinding               weft-system  weft-controller                          created
+Deployment                weft-system  weft-controller                          created
+Service                   weft-system  weft-controller                          created
+PodDisruptionBudget       weft-system  weft-controller                          created
+ServiceAccount            weft-system  weft-node                                created
+DaemonSet                 weft-system  weft-node                                created
+NetworkPolicy             weft-system  weft-controller                          created
+NetworkPolicy             weft-system  weft-node                                created
 ";
 const DIFFERENCE: &str = r#"change Deployment weft-system/weft-controller
   spec.replicas
@@ -55,7 +55,6 @@ change DaemonSet weft-system/weft-node
     + "localhost/weft/mesh-node:9"
   spec.template.spec.containers[mesh-node].args
     - "--same-node=tunnel"
-  spec.template.spec.containers[mesh-node].args
     + "--same-node=direct"
   spec.template.spec.containers[mesh-node].image
     - "localhost/weft/mesh-node:0.1.0"
@@ -225,7 +224,7 @@ async fn what_an_earlier_installation_left_is_named() {
     install(&cluster, &[]).await;
     let object: k8s_openapi::api::core::v1::Service = serde_json::from_value(json!({
         "metadata": {"name": "weft-old", "labels": {"app.kubernetes.io/part-of": "weft"}},
-        "spec": {"ports": [{"port": 1}]},
+        "spec": {"ports": [{"port": 1, "protocol": "TCP"}]},
     }))
     .unwrap();
     let services = Api::namespaced(cluster.client.clone(), NAMESPACE);

@@ -28,6 +28,12 @@ const BOOKKEEPING: [&str; 6] = [
     "selfLink",
 ];
 
+/// The same, as annotations.
+const BOOKKEEPING_ANNOTATIONS: [&str; 2] = [
+    "deprecated.daemonset.template.generation",
+    "deployment.kubernetes.io/revision",
+];
+
 /// What leads from one to the other, without status and the server's bookkeeping.
 pub(super) fn changes(before: &Value, after: &Value) -> Vec<Change> {
     let mut found = Vec::new();
@@ -43,6 +49,12 @@ fn essence(object: &Value) -> Value {
     }
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|key, _| !BOOKKEEPING.contains(&key.as_str()));
+        if let Some(annotations) = metadata
+            .get_mut("annotations")
+            .and_then(Value::as_object_mut)
+        {
+            annotations.retain(|key, _| !BOOKKEEPING_ANNOTATIONS.contains(&key.as_str()));
+        }
     }
     object
 }
@@ -161,6 +173,12 @@ mod tests {
         let after =
             json!({"metadata": {"uid": "1", "generation": 2, "managedFields": [], "name": "a"}});
         assert_eq!(shown(&before, &after), Vec::<String>::new());
+        let generation = |number: &str| {
+            let annotations = json!({"deprecated.daemonset.template.generation": number});
+            json!({"metadata": {"annotations": annotations}})
+        };
+        let none = Vec::<String>::new();
+        assert_eq!(shown(&generation("1"), &generation("2")), none);
     }
 
     #[test]

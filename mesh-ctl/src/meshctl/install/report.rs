@@ -82,8 +82,12 @@ pub(super) fn show_diff(steps: &[Step], notes: &[String], output: &Output) -> Re
             _ => ("change", Tone::Doubtful),
         };
         text.push_str(&format!("{} {id}\n", output.tinted(tone, verb)));
+        let mut last = None;
         for change in &step.changes {
-            text.push_str(&format!("  {}\n", change.field));
+            // Entries of one list follow each other.
+            if last.replace(&change.field) != Some(&change.field) {
+                text.push_str(&format!("  {}\n", change.field));
+            }
             for (sign, value, tone) in [
                 ("-", &change.from, Tone::Bad),
                 ("+", &change.to, Tone::Good),
