@@ -1,4 +1,5 @@
 //! The kustomizations and the Helm chart render to the same objects, and those are what is meant.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use clap::Parser as _;
 use lab::manifests::{Object, build, chart, directory};
