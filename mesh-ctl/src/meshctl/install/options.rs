@@ -9,9 +9,6 @@ use super::values::Values;
 /// What to install, and how.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What.
-    #[command(flatten)]
-    pub values: Values,
     /// Print the manifests as YAML (or as a List with -o json) and do nothing else; no cluster is asked
     #[arg(long, conflicts_with_all = ["diff", "force_conflicts", "wait", "timeout"])]
     pub render: bool,
@@ -35,4 +32,7 @@ pub struct Args {
     /// How long to wait for them
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+    /// What.
+    #[command(flatten)]
+    pub values: Values,
 }
