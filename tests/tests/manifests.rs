@@ -1,6 +1,9 @@
 //! The kustomizations and the Helm chart render to the same objects, and those are what is meant.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use clap::Parser as _;
 use lab::manifests::{Object, build, chart, directory};
+use mesh_ctl::meshctl::install::{Values, render};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -53,6 +56,69 @@ fn the_overlay_for_the_prometheus_operator_is_the_chart_with_monitors() {
         &overlay("prometheus-operator"),
         &helm(&json!({"podMonitors": true})),
     );
+}
+
+#[derive(clap::Parser)]
+struct Options {
+    #[command(flatten)]
+    values: Values,
+}
+
+/// What `meshctl install` applies in that namespace.
+fn installed(namespace: &str, arguments: &[&str]) -> Vec<Object> {
+    let options = Options::parse_from(["meshctl"].iter().chain(arguments));
+    let objects = render(&options.values, namespace).unwrap();
+    let value = |object| Object(serde_json::to_value(object).unwrap());
+    objects.into_iter().map(value).collect()
+}
+
+#[test]
+fn meshctl_installs_the_default_overlay() {
+    let overlay = overlay("default");
+    assert_same(&overlay, &by_id(installed("weft-system", &[])));
+    let is_namespace = |object: &Object| object.kind() == "Namespace";
+    let mut base = build(&directory().join("kustomize/base")).unwrap();
+    base.retain(is_namespace);
+    let mut own = installed("weft-system", &[]);
+    own.retain(is_namespace);
+    assert_eq!((&own, own.len()), (&base, 1));
+}
+
+#[test]
+fn meshctl_installs_monitors_where_they_are_asked_for() {
+    let own = by_id(installed("weft-system", &["--pod-monitors"]));
+    assert_same(&overlay("prometheus-operator"), &own);
+}
+
+#[test]
+fn meshctl_has_options_for_the_values_of_the_chart() {
+    let values = json!({
+        "image": {"repository": "r.example.org:5000/a/weft", "tag": "9", "pullPolicy": "Always"},
+        "mesh": {"trustDomain": "example.org", "clusterId": "one", "rootNamespace": "policies"},
+        "controller": {"replicas": 5, "minAvailable": 3},
+        "node": {"sameNode": "direct"},
+        "podMonitors": true,
+    });
+    let arguments = [
+        "--image-repository=r.example.org:5000/a/weft",
+        "--image-tag=9",
+        "--image-pull-policy=Always",
+        "--trust-domain=example.org",
+        "--cluster-id=one",
+        "--root-namespace=policies",
+        "--controller-replicas=5",
+        "--controller-min-available=3",
+        "--same-node=direct",
+        "--pod-monitors",
+    ];
+    for namespace in ["weft-system", "mesh"] {
+        let chart = chart(&directory().join("helm/weft"), namespace, &values).unwrap();
+        assert_same(&by_id(chart), &by_id(installed(namespace, &arguments)));
+    }
+    // A budget that keeps the only controller would hold up every drain.
+    let one = json!({"controller": {"replicas": 1, "minAvailable": 0}});
+    let own = by_id(installed("weft-system", &["--controller-replicas=1"]));
+    assert_same(&helm(&one), &own);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use super::commands::{
     certificates, completion, connections, log, policies, services, status, version, workloads,
 };
+use super::install::{self, uninstall};
 use super::output::OutputOptions;
 use super::policy::PolicyCommand;
 use super::reach::ReachOptions;
@@ -18,7 +19,7 @@ const EXIT_CODES: &str = "Exit codes:
   4  there is nothing of that name
   5  a finding, from commands and options that say so";
 
-/// Looks into a Weft mesh: its agents, its controllers, and what they decided.
+/// Looks into a Weft mesh: its agents, its controllers, and what they decided. Installs and uninstalls it.
 ///
 /// Agents are found by kubeconfig and reached through the API server (port-forward), or directly by
 /// --node-url.
@@ -58,8 +59,42 @@ pub enum Command {
     Log(log::Args),
     /// Print all that agents know, as JSON
     ConfigDump,
+    /// Install Weft, or change what is installed
+    Install(Box<install::Args>),
+    /// Remove Weft from the cluster and its nodes
+    Uninstall(uninstall::Args),
     /// Show the version of meshctl and, where they are reached, of agents and controllers
     Version(version::Args),
     /// Print the completion script of a shell
     Completion(completion::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_for_each_agent_or_for_the_whole_of_an_installation() {
+        Cli::command().debug_assert();
+        for (line, seconds) in [
+            (&["status"][..], 10),
+            (&["status", "--timeout", "3s"], 3),
+            (&["install"], 300),
+            (&["install", "--timeout", "3s"], 3),
+            (&["--timeout", "3s", "install"], 3),
+            (&["uninstall"], 300),
+        ] {
+            let cli = Cli::parse_from(["meshctl"].iter().chain(line));
+            let timeout = match cli.command {
+                Command::Install(args) => args.timeout,
+                Command::Uninstall(args) => args.timeout,
+                _ => cli.reach.timeout,
+            };
+            assert_eq!(timeout, Duration::from_secs(seconds), "{line:?}");
+        }
+    }
 }

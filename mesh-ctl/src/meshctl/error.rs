@@ -1,6 +1,7 @@
 //! Why a command could not be done.
 
 use super::exit::Exit;
+use super::install::InstallError;
 use super::reach::ReachError;
 use mesh_common::suggest;
 
@@ -16,6 +17,9 @@ pub enum CliError {
     /// There is no way to the mesh.
     #[error(transparent)]
     Reach(#[from] ReachError),
+    /// Installing or uninstalling did not succeed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// It was not done, for another reason.
     #[error("{0}")]
     Failed(String),
@@ -37,7 +41,7 @@ impl CliError {
             Self::Usage(_) => Exit::Usage,
             Self::NotFound(_) => Exit::NotFound,
             Self::Reach(error) => error.exit(),
-            Self::Failed(_) | Self::Output(_) => Exit::Failure,
+            Self::Install(_) | Self::Failed(_) | Self::Output(_) => Exit::Failure,
         }
     }
 }

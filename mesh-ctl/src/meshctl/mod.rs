@@ -1,4 +1,5 @@
-//! `meshctl`, the operator's window: asks agents and controllers, and shows what they say.
+//! `meshctl`, the operator's window: asks agents and controllers, and shows what they say. It installs and
+//! uninstalls them, too.
 //!
 //! What is shown goes to standard output, everything else to standard error. The exit code says how it
 //! went ([`Exit`]).
@@ -8,6 +9,7 @@ pub mod commands;
 mod error;
 mod exit;
 pub mod expiry;
+pub mod install;
 pub mod lists;
 pub mod output;
 pub mod policy;
@@ -69,6 +71,8 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Certificates(args) => commands::certificates::run(args, &session).await,
         Command::Log(args) => commands::log::run(args, &session).await,
         Command::ConfigDump => commands::config_dump::run(&session).await,
+        Command::Install(args) => install::run(args, &session).await,
+        Command::Uninstall(args) => install::uninstall::run(args, &session).await,
         Command::Version(args) => commands::version::run(args, &session).await,
         Command::Completion(args) => commands::completion::run(args, &session.output),
     }

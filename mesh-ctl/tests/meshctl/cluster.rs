@@ -20,7 +20,7 @@ pub(crate) struct Cluster {
     pub(crate) client: Client,
 }
 
-async fn create<K>(api: Api<K>, object: &Value)
+pub(crate) async fn create<K>(api: Api<K>, object: &Value)
 where
     K: Resource + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
@@ -28,7 +28,7 @@ where
     api.create(&PostParams::default(), &object).await.unwrap();
 }
 
-async fn set_status<K>(api: Api<K>, name: &str, status: &Value)
+pub(crate) async fn set_status<K>(api: Api<K>, name: &str, status: &Value)
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -41,14 +41,25 @@ where
 impl Cluster {
     /// One with the mesh's namespace in it.
     pub(crate) async fn start() -> Self {
+        let cluster = Self::empty().await;
+        cluster.namespace(NAMESPACE, &json!({})).await;
+        cluster
+    }
+
+    /// One with nothing of a mesh in it.
+    pub(crate) async fn empty() -> Self {
         let control_plane = ControlPlane::start().await.unwrap();
         let client = control_plane.client().await.unwrap();
-        let object = json!({"metadata": {"name": NAMESPACE}});
-        create(Api::<Namespace>::all(client.clone()), &object).await;
         Self {
             control_plane,
             client,
         }
+    }
+
+    /// A namespace with those labels.
+    pub(crate) async fn namespace(&self, name: &str, labels: &Value) {
+        let object = json!({"metadata": {"name": name, "labels": labels}});
+        create(Api::<Namespace>::all(self.client.clone()), &object).await;
     }
 
     /// A node with a kubelet on that port of loopback.
@@ -66,7 +77,9 @@ impl Cluster {
     pub(crate) async fn agent(&self, name: &str, node: &str, status: &Value) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
         let object = json!({
-            "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "weft-node"}},
+            "metadata": {"name": name, "labels": {
+                "app.kubernetes.io/name": "weft-node", "app.kubernetes.io/part-of": "weft",
+            }},
             "spec": {"nodeName": node, "containers": [{"name": "agent", "image": "weft"}]},
         });
         create(pods.clone(), &object).await;

@@ -5,8 +5,10 @@
 mod agent;
 mod cluster;
 mod forwarding;
+mod install;
 mod kubeconfig;
 mod kubelet;
 mod rights;
 mod run;
 mod terminal;
+mod uninstall;

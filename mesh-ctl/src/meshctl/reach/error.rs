@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use kube::Error;
+
 use super::answers::Unreachable;
 use crate::meshctl::Exit;
 
@@ -86,6 +88,12 @@ pub enum ReachError {
         "no agent is named: give --node-url URL too, or leave out --controller-url to find all by kubeconfig"
     )]
     NoNodeUrl,
+    /// What is to be done is done by the API server.
+    #[error(
+        "this is done through the Kubernetes API server: leave out --node-url and --controller-url \
+         (MESHCTL_NODE_URLS, MESHCTL_CONTROLLER_URLS)"
+    )]
+    NotByUrl,
     /// No agent serves that node.
     #[error("there is no agent on a node {0:?}{1}")]
     NoSuchNode(String, String),
@@ -99,7 +107,7 @@ impl ReachError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoSuchNode(..) => Exit::NotFound,
-            Self::NoNodeUrl => Exit::Usage,
+            Self::NoNodeUrl | Self::NotByUrl => Exit::Usage,
             _ => Exit::Failure,
         }
     }
@@ -189,4 +197,13 @@ pub(super) fn no_code(text: &str) -> String {
         Some((text, _)) => text.to_owned(),
         None => text.to_owned(),
     }
+}
+
+/// The cause below all wrappers.
+pub(in crate::meshctl) fn innermost(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    no_code(&cause.to_string())
 }

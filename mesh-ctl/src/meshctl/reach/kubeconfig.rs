@@ -10,11 +10,11 @@ use super::options::ReachOptions;
 use mesh_common::suggest;
 
 /// The API server.
-pub(super) struct Cluster {
-    pub(super) client: Client,
+pub(in crate::meshctl) struct Cluster {
+    pub(in crate::meshctl) client: Client,
     /// Its URL, for errors.
-    pub(super) server: String,
-    pub(super) mesh_namespace: String,
+    pub(in crate::meshctl) server: String,
+    pub(in crate::meshctl) mesh_namespace: String,
 }
 
 /// A client for the context that the options choose.

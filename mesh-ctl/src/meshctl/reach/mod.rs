@@ -14,7 +14,9 @@ mod pods;
 mod url;
 
 pub use answers::{Answers, Unreachable};
+pub(in crate::meshctl) use error::innermost;
 pub use error::{AskError, ReachError};
+pub(in crate::meshctl) use kubeconfig::Cluster;
 pub use options::ReachOptions;
 pub use peer::{Peer, Role};
 
@@ -22,7 +24,6 @@ use futures::StreamExt as _;
 use std::time::Duration;
 
 use answers::Outcome;
-use kubeconfig::Cluster;
 use options::Way;
 use peer::Target;
 
@@ -80,6 +81,26 @@ impl Reach {
         match self.options.way() {
             Way::Urls => None,
             Way::Cluster => kubeconfig::namespace(&self.options),
+        }
+    }
+
+    /// The same way, with another limit for each agent and controller.
+    #[must_use]
+    pub fn within(&self, timeout: Duration) -> Self {
+        let options = self.options.clone();
+        Self::new(ReachOptions { timeout, ..options })
+    }
+
+    /// The namespace that agents and controllers are in.
+    pub fn mesh_namespace(&self) -> &str {
+        &self.options.mesh_namespace
+    }
+
+    /// The API server, for what is done there and not by agents.
+    pub(in crate::meshctl) async fn api_server(&self) -> Result<Cluster, ReachError> {
+        match self.options.way() {
+            Way::Urls => Err(ReachError::NotByUrl),
+            Way::Cluster => self.cluster().await,
         }
     }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, Error};
 
-use super::error::{AskError, Forbidden, ReachError, no_code};
+use super::error::{AskError, Forbidden, ReachError, innermost};
 use super::kubeconfig::Cluster;
 use super::link::Link;
 use super::peer::{Role, Target};
@@ -165,13 +165,4 @@ fn not_running(pod: &Pod) -> Option<String> {
     Some(format!(
         "the pod is {phase}{why}; see `kubectl describe pod {name}`"
     ))
-}
-
-/// The cause below all wrappers.
-fn innermost(error: &Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    no_code(&cause.to_string())
 }
