@@ -29,7 +29,8 @@ pub struct Record {
     /// The state under which no ALLOW policy allowed it.
     unexplained: Option<Arc<Snapshot>>,
     trace: Option<TraceParent>,
-    outcome: Option<Outcome>,
+    /// Boxed: it is known for a moment only.
+    outcome: Option<Box<Outcome>>,
 }
 
 impl Record {
@@ -112,7 +113,7 @@ impl Record {
 
     /// Ends the record.
     pub fn end(mut self, outcome: Outcome) {
-        self.outcome = Some(outcome);
+        self.outcome = Some(Box::new(outcome));
     }
 }
 
@@ -121,6 +122,7 @@ impl Drop for Record {
         let outcome = self
             .outcome
             .take()
+            .map(|outcome| *outcome)
             .unwrap_or_else(|| Outcome::failed(Flag::Ok, "the agent shut the connection down"));
         let series = self.series(outcome.flag);
         let carried = match &self.open {

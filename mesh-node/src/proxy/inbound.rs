@@ -229,7 +229,7 @@ async fn admit(
         }
     };
     let client = asked.client(peer.source);
-    record.traced(asked.trace.clone());
+    record.traced(asked.trace);
     record.parties_mut().source.address = client;
     if asked.authority.ip() != peer.local.ip() || AGENT_PORTS.contains(&asked.authority.port()) {
         incoming.refuse(hbone::status::BAD_REQUEST);

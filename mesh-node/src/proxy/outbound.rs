@@ -257,7 +257,7 @@ fn describe(record: &mut Record, route: &Route, trace: &TraceParent) {
         parties.destination.identity = Some(workload.identity());
         parties.hbone_address = Some(SocketAddr::new(authority.ip(), hbone::PORT));
         parties.security = Security::MutualTls;
-        record.traced(Some(trace.clone()));
+        record.traced(Some(*trace));
     }
 }
 
@@ -299,7 +299,7 @@ async fn open_tunnel(
     let asked = ConnectRequest {
         authority: *authority,
         forwarded_for: Some(client),
-        trace: Some(trace.clone()),
+        trace: Some(*trace),
     };
     let baggage = Baggage::of(source);
     let host = service.as_ref().map(|s| &*s.hostname);

@@ -21,8 +21,8 @@ pub(super) use interleavings::step;
 #[derive(Debug)]
 struct Entry {
     facts: Facts,
-    /// What policy says now, once it no longer allows the connection.
-    verdict: OnceLock<Verdict>,
+    /// What policy says now, once it no longer allows the connection. Boxed: of few connections it does.
+    verdict: OnceLock<Box<Verdict>>,
     revoked: Notify,
 }
 
@@ -83,7 +83,7 @@ impl Registry {
         for entry in entries {
             step();
             let verdict = entry.facts.judge(snapshot);
-            if !verdict.is_allow() && entry.verdict.set(verdict).is_ok() {
+            if !verdict.is_allow() && entry.verdict.set(Box::new(verdict)).is_ok() {
                 step();
                 entry.revoked.notify_waiters();
             }
@@ -119,7 +119,7 @@ impl Registration {
             let revoked = self.entry.revoked.notified();
             step();
             if let Some(verdict) = self.entry.verdict.get() {
-                return verdict.clone();
+                return Verdict::clone(verdict);
             }
             step();
             revoked.await;

@@ -163,7 +163,7 @@ fn looked_first(registry: &Registry, state: &State, facts: Facts) -> Option<Revo
             step();
             entry.revoked.notified().await;
         }
-        entry.verdict.get().unwrap().clone()
+        Verdict::clone(entry.verdict.get().unwrap())
     }))
 }
 
