@@ -173,11 +173,19 @@ pub fn left_in_kernel(node: &Node) -> Result<Vec<String>> {
     let entries = fs::read_dir(&pins).with_context(|| format!("cannot read {pins}"))?;
     let mut left = Vec::new();
     for entry in entries {
-        left.push(format!("{pins}/{}", entry?.file_name().to_string_lossy()));
+        let name = entry?.file_name();
+        // The kernel's own, in every new file system.
+        if name != "progs.debug" && name != "maps.debug" {
+            left.push(format!("{pins}/{}", name.to_string_lossy()));
+        }
     }
     let attached = shell::run(&["bpftool", "cgroup", "tree", &group.to_string_lossy()])?;
-    // The first line is the heading.
-    left.extend(attached.lines().skip(1).map(str::to_owned));
+    // Lines of programs begin with a number; the others are headings and groups.
+    let is_program = |line: &&str| {
+        let first = line.split_whitespace().next();
+        first.is_some_and(|word| word.parse::<u32>().is_ok())
+    };
+    left.extend(attached.lines().filter(is_program).map(str::to_owned));
     Ok(left)
 }
 
